@@ -1,0 +1,47 @@
+# The two commands are `make demo` and `make test`; both work from a clean clone with Python 3.11 or newer.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+BACKENDS := tensorflow jax torch
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test test-free test-notebooks $(BACKENDS:%=test-%) lint verify clean
+
+demo: $(VENV)/.demo
+	KERAS_BACKEND=tensorflow $(BIN)/python -m examples.camera_motion.demo
+
+test: $(VENV)/.dev
+	$(MAKE) test-free $(BACKENDS:%=test-%) test-notebooks
+
+test-free: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m "backend_free and not slow"
+
+$(BACKENDS:%=test-%): test-%: $(VENV)/.dev
+	KERAS_BACKEND=$* $(BIN)/python -m pytest -q -m "not backend_free and not slow"
+
+test-notebooks: $(VENV)/.dev
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q --nbmake notebooks
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+verify: $(VENV)/.dev
+	bash tests/verify.sh
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) tensorflow-cpu -e '.[demo]'
+	touch $@
+
+# PyTorch goes first: what later asks for "torch" then finds it there.
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) torch
+	$(PIP) tensorflow-cpu jax -e '.[dev]'
+	touch $@ $(VENV)/.demo

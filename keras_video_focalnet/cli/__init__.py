@@ -1,0 +1,1 @@
+"""The `video-focalnet` command: one file a command, thin over the package."""

@@ -1,0 +1,20 @@
+"""`video-focalnet`, the group of commands. Neither it nor its help loads Keras, a backend or PyAV."""
+
+import click
+
+from keras_video_focalnet import __version__
+from keras_video_focalnet.cli.models import models
+from keras_video_focalnet.cli.predict import predict
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="video-focalnet")
+def main():
+    """Classify videos with Video-FocalNet.
+
+    The backend is the one that KERAS_BACKEND or keras.json names, else the first installed of tensorflow, jax, torch.
+    """
+
+
+main.add_command(predict)
+main.add_command(models)

@@ -1,0 +1,179 @@
+"""`video-focalnet predict`: what happens in a video."""
+
+import json
+import os
+
+import click
+
+ARCHITECTURES = {
+    "tiny": "VideoFocalNetT",
+    "small": "VideoFocalNetS",
+    "base": "VideoFocalNetB",
+    "nano": "VideoFocalNetNano",
+}
+# By how much a softmax may leave the range of 0 to 1.
+ROUNDING = 1e-3
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--model", type=click.Choice(list(ARCHITECTURES)), default="nano", show_default=True, help="Size.")
+@click.option(
+    "--weights",
+    metavar="NAME|PATH|URL",
+    help="Published weights (see `video-focalnet models`), a file of weights or its URL. A .keras file is the whole "
+    "model, whatever --model says. Default: camera_motion, which comes with the package, for nano; else k400.",
+)
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many answers a file.")
+@click.option("--start", type=click.FloatRange(min=0), help="Second at which to begin.")
+@click.option("--end", type=click.FloatRange(min=0), help="Second before which to stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.pass_context
+def predict(context, files, model, weights, top, start, end, as_json):
+    """Classify video files.
+
+    Without options it tells how the camera moves. A file that cannot be read is reported on the error stream, the
+    others are classified all the same, and the exit code is 1.
+    """
+    if weights is None:
+        weights = "camera_motion" if model == "nano" else "k400"
+    if start is not None and end is not None and end <= start:
+        raise click.UsageError(f"--end must lie after --start, received --start {start:g} --end {end:g}.")
+    try:
+        network = load_network(model, weights)
+    except (ImportError, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    origin = {"model": network.name if _is_whole_model(weights) else model, "weights": weights}
+
+    results, failed = [], False
+    for file in files:
+        try:
+            answers = classify(network, file, top, start, end)
+        except (OSError, ValueError) as error:
+            failed = True
+            name = click.format_filename(file)
+            click.echo(f"Error: {error}" if name in str(error) else f"Error: {name}: {error}", err=True)
+            continue
+        result = {"file": file, "predictions": [{"label": label, "score": score} for label, score in answers], **origin}
+        results.append(result)
+        if not as_json:
+            print_table(result)
+    if as_json:
+        click.echo(json.dumps(results, indent=2))
+    context.exit(1 if failed else 0)
+
+
+def load_network(model, weights):
+    """Build or load the model that the options name.
+
+    Args:
+        model: A key of `ARCHITECTURES`.
+        weights: Name of published weights, path or URL; a `.keras` path is loaded as the whole model.
+
+    Returns:
+        A Keras model that takes `(batch, frames, height, width, 3)` and gives `(batch, classes)`.
+
+    Raises:
+        ImportError: No backend is installed.
+        OSError: The weights cannot be read or fetched.
+        ValueError: The weights are unknown, damaged or of another kind of model.
+    """
+    if weights.lower() == "none":
+        raise ValueError(
+            "--weights none would classify with random weights, which says nothing about the video; pass published "
+            "weights (see `video-focalnet models`) or a file."
+        )
+    from keras_video_focalnet.cli.backend import import_keras
+
+    keras = import_keras()
+    # Besides the builders this registers the classes that a .keras file names.
+    from keras_video_focalnet.models import video_focalnet
+
+    if not _is_whole_model(weights):
+        return getattr(video_focalnet, ARCHITECTURES[model])(weights=weights)
+    if not os.path.isfile(weights):
+        raise FileNotFoundError(f"--weights {weights}: there is no such file; pass the path of a saved model.")
+    network = keras.saving.load_model(weights, compile=False)
+    taken, given = network.input_shape, network.output_shape
+    if not isinstance(taken, tuple) or len(taken) != 5 or taken[-1] != 3 or len(given) != 2:
+        raise ValueError(
+            f"--weights {weights} is a model from {taken} to {given}; pass one that takes (batch, frames, height, "
+            "width, 3) and gives (batch, classes)."
+        )
+    return network
+
+
+def classify(network, path, top, start=None, end=None):
+    """Name what a model sees in one video file.
+
+    Args:
+        network: A model as `load_network` gives it; its own `labels`, where it carries them, name the classes.
+        path: Video file.
+        top: Integer >= 1, how many answers.
+        start: Seconds, or None.
+        end: Seconds, or None.
+
+    Returns:
+        List of `(label, score)`, the highest score first.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: The file holds no frame in that time, or the scores are no numbers.
+    """
+    import numpy as np
+
+    from keras_video_focalnet.data.clip import read_clip
+    from keras_video_focalnet.evaluation.predictions import decode_predictions
+    from keras_video_focalnet.labels import labels_for
+    from keras_video_focalnet.models.preprocessing import preprocess_input
+
+    frames, height, width = network.input_shape[1:4]
+    clip = read_clip(path, num_frames=frames or 8, size=(height or 224, width or 224), start=start, end=end)
+    batch = clip[None].astype("float32") if _takes_pixels(network) else preprocess_input(clip[None])
+    scores = np.asarray(network.predict(batch, verbose=0), np.float64)
+    if scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING:
+        # A model that gives logits: as shares of 1 they can be drawn as bars, in the same order.
+        scores = np.exp(scores - scores.max())
+        scores = scores / scores.sum()
+    classes = scores.shape[-1]
+    labels = getattr(network, "labels", None) or labels_for(classes) or [f"class {index}" for index in range(classes)]
+    return decode_predictions(scores, top=top, labels=labels)[0]
+
+
+def print_table(result):
+    """Print one file's answers.
+
+    Args:
+        result: Dictionary with `file`, `predictions`, `model` and `weights`, as `--json` prints it.
+    """
+    from rich.console import Console
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    # Texts, not strings: square brackets in a file's name are no markup. Unwrapped, so that a path can be copied.
+    title = Text(click.format_filename(result["file"]), style="bold")
+    origin = Text(f"{result['model']}, {click.format_filename(result['weights'])}", style="dim")
+    console.print(title, soft_wrap=True)
+    console.print(origin, soft_wrap=True)
+    table = Table()
+    table.add_column("rank", justify="right")
+    table.add_column("label")
+    table.add_column("score", justify="right")
+    table.add_column("", width=20)
+    for rank, answer in enumerate(result["predictions"], start=1):
+        bar = ProgressBar(total=1.0, completed=answer["score"], width=20)
+        table.add_row(str(rank), Text(answer["label"]), f"{answer['score']:.3f}", bar)
+    console.print(table)
+
+
+def _is_whole_model(weights):
+    return weights.lower().endswith(".keras") and "://" not in weights
+
+
+def _takes_pixels(network):
+    """Whether the model normalizes pixels itself; models of other makes are taken to."""
+    from keras_video_focalnet.models.video_focalnet import VideoFocalNet
+
+    return not isinstance(network, VideoFocalNet) or network.get_config()["include_preprocessing"]

@@ -1,0 +1,1 @@
+"""Video file -> clip: decoding and frame sampling, with NumPy alone."""

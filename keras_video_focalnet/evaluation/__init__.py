@@ -1,0 +1,1 @@
+"""From class scores to answers."""

@@ -1,0 +1,13 @@
+"""The layers of Video-FocalNet, named as in the paper.
+
+Inside the network a clip is `(batch, frames, height * width, channels)`: its temporal view. The spatial view,
+`(batch * frames, height, width, channels)`, is a free reshape of the same memory.
+"""
+
+from keras_video_focalnet.layers.focal_block import FocalBlock
+from keras_video_focalnet.layers.focal_modulation import SpatioTemporalFocalModulation
+from keras_video_focalnet.layers.layer_scale import LayerScale
+from keras_video_focalnet.layers.patch_embedding import PatchEmbedding
+from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
+
+__all__ = ["FocalBlock", "LayerScale", "PatchEmbedding", "SpatioTemporalFocalModulation", "StochasticDepth"]

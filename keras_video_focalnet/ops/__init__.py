@@ -1,0 +1,1 @@
+"""Hot kernels, one function each. Inside, the fastest formulation for the running backend."""

@@ -1,0 +1,1 @@
+"""Everything between a file of numbers and a built model."""

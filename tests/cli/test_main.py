@@ -1,0 +1,61 @@
+"""The group: version, help, list of weights; and that these load nothing heavy."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import keras_video_focalnet
+from keras_video_focalnet.cli.main import main
+from keras_video_focalnet.weights.registry import REGISTRY
+
+pytestmark = pytest.mark.backend_free
+
+
+def test_version():
+    result = CliRunner().invoke(main, ["--version"])
+    assert result.exit_code == 0
+    assert result.output == f"video-focalnet, version {keras_video_focalnet.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["predict", "--help"], ["models", "--help"], ["--version"], ["models"]]
+)
+def test_loads_neither_keras_nor_a_backend_nor_pyav(arguments):
+    code = (
+        "import sys\n"
+        "from keras_video_focalnet.cli.main import main\n"
+        f"main({arguments!r}, standalone_mode=False)\n"
+        "heavy = {'keras', 'av', 'tensorflow', 'jax', 'torch', 'matplotlib', 'PIL', 'h5py'} & set(sys.modules)\n"
+        "print('loaded:', sorted(heavy))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.stdout.splitlines()[-1] == "loaded: []", result.stderr
+
+
+def test_help_names_the_commands():
+    output = CliRunner().invoke(main, ["-h"]).output
+    assert "predict" in output
+    assert "models" in output
+
+
+def test_models_lists_the_registry():
+    result = CliRunner().invoke(main, ["models", "--json"])
+    rows = json.loads(result.output)
+    assert len(rows) == len(REGISTRY)
+    tiny = next(row for row in rows if (row["model"], row["weights"]) == ("tiny", "k400"))
+    assert tiny["classes"] == 400
+    assert tiny["top-1 %"] == 79.8
+    assert tiny["views"] == "4 x 3"
+    assert {"model": "nano", "weights": "camera_motion"}.items() <= rows[-1].items()
+
+
+def test_models_as_a_table_of_80_columns():
+    result = CliRunner().invoke(main, ["models"], env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    for entry in REGISTRY:
+        assert any(entry.name in line and str(entry.classes) in line for line in lines), entry
+    assert max(map(len, lines)) <= 80

@@ -1,0 +1,98 @@
+"""Class names of the data sets, of files and of lists."""
+
+import pathlib
+
+import pytest
+
+from keras_video_focalnet.labels import CLASSES, DATA_SETS, data_set_of, labels_for, load_labels
+
+pytestmark = pytest.mark.backend_free
+
+# The first and last names as the data sets publish them.
+ENDS = {
+    "k400": (400, "abseiling", "zumba"),
+    "k600": (600, "abseiling", "zumba"),
+    "ssv2": (174, "Approaching something with your camera", "Wiping something off of something"),
+    "diving48": (48, "Back_15som_05Twis_FREE", "Reverse_Dive_NoTwis_TUCK"),
+    "activitynet": (200, "Applying sunscreen", "Playing badminton"),
+    "camera_motion": (9, "static", "roll counter-clockwise"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_every_data_set(name):
+    labels = load_labels(name)
+    count, first, last = ENDS[name]
+    assert (len(labels), labels[0], labels[-1]) == (count, first, last)
+    assert len(set(labels)) == count
+    assert all(label == label.strip() != "" for label in labels)
+    assert count == CLASSES[name]
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_long_names_and_spellings(name):
+    labels = load_labels(name)
+    long = DATA_SETS[name]
+    for spelling in (long, long.upper(), long.replace("_", "-"), long.replace("_", " "), name.upper()):
+        assert load_labels(spelling) == labels
+
+
+@pytest.mark.parametrize("spelling", ["Kinetics-400", "kinetics_400"])
+def test_names_in_words(spelling):
+    assert len(load_labels(spelling)) == 400
+
+
+def test_camera_motion_in_the_order_of_the_model():
+    assert load_labels("camera_motion") == [
+        "static",
+        "pan left",
+        "pan right",
+        "tilt up",
+        "tilt down",
+        "zoom in",
+        "zoom out",
+        "roll clockwise",
+        "roll counter-clockwise",
+    ]
+
+
+def test_the_known_set_with_that_many_classes():
+    for name, (count, _, _) in ENDS.items():
+        assert data_set_of(count) == name
+        assert labels_for(count) == load_labels(name)
+    assert data_set_of(37) is None
+    assert labels_for(37) is None
+
+
+def test_a_file_and_a_list(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("\ufeffcat\r\ndog \r\nGrußwort\r\n\r\n".encode())
+    assert load_labels(path) == ["cat", "dog", "Grußwort"]
+    assert load_labels(str(path)) == ["cat", "dog", "Grußwort"]
+    assert load_labels(["cat", "dog"]) == ["cat", "dog"]
+    assert load_labels(("cat", "dog")) == ["cat", "dog"]
+
+
+def test_a_list_is_copied():
+    names = ["cat", "dog"]
+    load_labels(names).append("fox")
+    assert names == ["cat", "dog"]
+
+
+def test_errors_tell_the_remedy(tmp_path):
+    with pytest.raises(ValueError, match="labels='kinetics' is no known data set and no file; pass .*, a path"):
+        load_labels("kinetics")
+    with pytest.raises(FileNotFoundError, match="there is no such file; pass a text file with one name a line"):
+        load_labels(pathlib.Path(tmp_path / "missing.txt"))
+    blank = tmp_path / "blank.txt"
+    blank.write_text("cat\n\ndog\n")
+    with pytest.raises(ValueError, match=r"blank\.txt has a blank line 2, which would shift"):
+        load_labels(blank)
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n\n")
+    with pytest.raises(ValueError, match=r"empty\.txt holds no class names"):
+        load_labels(empty)
+    with pytest.raises(ValueError, match="labels is an empty list"):
+        load_labels([])
+    with pytest.raises(ValueError, match="labels must hold strings, received 3 in it"):
+        load_labels(["cat", 3])
