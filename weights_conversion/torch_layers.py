@@ -42,9 +42,7 @@ class PatchEmbed(nn.Module):
         use_conv_embed: overlapping patches: kernel 7, padding 2 at stride 4; kernel 3, padding 1 at stride 2.
     """
 
-    def __init__(
-        self, in_channels: int, dim: int, stride: int, tubelet_size: int = 1, use_conv_embed: bool = False
-    ):
+    def __init__(self, in_channels: int, dim: int, stride: int, tubelet_size: int = 1, use_conv_embed: bool = False):
         super().__init__()
         kernel, padding = (2 * stride - 1, stride // 2) if use_conv_embed else (stride, 0)
         self.tubelet_size = tubelet_size
@@ -61,7 +59,7 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=NORM_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gives `(rows, H', W', dim)` for `(rows, in_channels, H, W)`, or a tubelet's `(batch, in_channels, frames, H, W)`."""
+        """Embeds `(rows, C, H, W)`, with a tubelet `(batch, C, frames, H, W)`, to `(rows, H', W', dim)`."""
         x = self.proj(x)
         if self.tubelet_size > 1:
             x = x.transpose(1, 2).flatten(0, 1)

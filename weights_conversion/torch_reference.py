@@ -95,7 +95,8 @@ class FocalNet(nn.Module):
         levels = per_stage("focal_levels", focal_levels, stages)
         windows = per_stage("focal_windows", focal_windows, stages)
         factors = per_stage("focal_factor", focal_factor, stages)
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        last = max(sum(depths) - 1, 1)
+        rates = iter([drop_path_rate * block / last for block in range(sum(depths))])
         dims = [embed_dim * 2**stage for stage in range(stages)]
         self.patch_embed = PatchEmbed(3, embed_dim, patch_size, tubelet_size, use_conv_embed)
         self.pos_drop = nn.Dropout(drop_rate)
@@ -201,7 +202,8 @@ class VideoFocalNet(FocalNet):
         Returns:
             `(batch*frames, tokens, 8C)`. With `taps`, a pair of it and a dict: `feature/patch_embed`, `feature/stageS`
             (before downsampling) and `feature/norm`, each `(batch*frames, tokens, channels)`;
-            `modulator_spatial/stageS` and `modulator_temporal/stageS` of the last block of stage S, each `(batch*frames, H, W, channels)`.
+            `modulator_spatial/stageS` and `modulator_temporal/stageS` of the last block of stage S, each
+            `(batch*frames, H, W, channels)`.
         """
         recorded: dict[str, Tensor] | None = {} if taps else None
         rows, frames = self.embed(clip)

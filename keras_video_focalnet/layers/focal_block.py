@@ -93,7 +93,7 @@ class FocalBlock(keras.layers.Layer):
             name="modulation",
         )
         self.norm2 = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype, name="norm2")
-        hidden, linear = int(dim * mlp_ratio), initializers.linear_kernel
+        hidden, linear = int(dim * mlp_ratio), initializers.LinearKernel
         self.fc1 = keras.layers.Dense(hidden, kernel_initializer=linear(), dtype=dtype, name="fc1")
         self.fc2 = keras.layers.Dense(dim, kernel_initializer=linear(), dtype=dtype, name="fc2")
         self.hidden_dropout = keras.layers.Dropout(drop_rate, dtype=dtype, name="hidden_dropout")

@@ -75,7 +75,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         self.drop_rate = drop_rate
         self.windows = tuple(focal_window + focal_factor * level for level in range(focal_level))
 
-        linear, pointwise = initializers.linear_kernel, initializers.convolution
+        linear, pointwise = initializers.LinearKernel, initializers.Convolution
         gates = focal_level + 1
         self.f = self._dense(2 * dim + gates, "f", linear())
         self.f_temporal = self._dense(dim + gates, "f_temporal", linear())
@@ -98,7 +98,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
             raise ValueError(f"The input has {input_shape[-1]} channels but dim={self.dim}; make the two equal.")
         self.spatial_kernels = [
             self.add_weight(
-                name=f"spatial_kernel_{level}", shape=(k, k, self.dim, 1), initializer=initializers.convolution(k * k)
+                name=f"spatial_kernel_{level}", shape=(k, k, self.dim, 1), initializer=initializers.Convolution(k * k)
             )
             for level, k in enumerate(self.windows)
         ]
@@ -106,7 +106,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
             self.add_weight(
                 name=f"temporal_kernel_{level}",
                 shape=(k, 1, self.dim, self.dim),
-                initializer=initializers.convolution(k * self.dim),
+                initializer=initializers.Convolution(k * self.dim),
             )
             for level, k in enumerate(self.windows)
         ]

@@ -67,11 +67,13 @@ class PatchEmbedding(keras.layers.Layer):
             )
         # A tubelet's kernels stand one above the other, frame by frame: mobile delegates take no rank of 5.
         rows = self.tubelet_size * self.kernel_size
-        uniform = initializers.convolution(rows * self.kernel_size * channels)
+        fan_in = rows * self.kernel_size * channels
         self.kernel = self.add_weight(
-            name="kernel", shape=(rows, self.kernel_size, channels, self.embed_dim), initializer=uniform
+            name="kernel",
+            shape=(rows, self.kernel_size, channels, self.embed_dim),
+            initializer=initializers.Convolution(fan_in),
         )
-        self.bias = self.add_weight(name="bias", shape=(self.embed_dim,), initializer=uniform)
+        self.bias = self.add_weight(name="bias", shape=(self.embed_dim,), initializer=initializers.Convolution(fan_in))
         self.norm.build((None, None, None, self.embed_dim))
         self.built = True
 

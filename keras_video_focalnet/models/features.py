@@ -53,4 +53,4 @@ def feature_extractor(model, names):
     unknown = [name for name in names if name not in taps]
     if unknown:
         raise ValueError(f"names has {unknown[0]!r}, which is no tap of {model.name}; there are: {', '.join(taps)}.")
-    return keras.Model(model.inputs, {name: taps[name] for name in names}, name=f"{model.name}_features")
+    return keras.Model(model.input, {name: taps[name] for name in names}, name=f"{model.name}_features")

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers import FocalBlock, PatchEmbedding
-from keras_video_focalnet.layers.initializers import linear_kernel
+from keras_video_focalnet.layers.initializers import LinearKernel
 from keras_video_focalnet.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from keras_video_focalnet.weights.loading import open_weights
 
@@ -157,7 +157,7 @@ class VideoFocalNet(keras.Model):
         if include_top:
             x = ops.mean(ops.mean(x, axis=2), axis=1)
             x = keras.layers.Dense(
-                classes, classifier_activation, kernel_initializer=linear_kernel(), dtype=exact, name="head"
+                classes, classifier_activation, kernel_initializer=LinearKernel(), dtype=exact, name="head"
             )(x)
         elif pooling is None:
             x = keras.layers.Reshape((x.shape[1] or -1, *embed.output_grid, x.shape[-1]), dtype=dtype, name="grid")(x)
@@ -191,16 +191,26 @@ class VideoFocalNet(keras.Model):
             "input_shape": tuple(clip.shape[1:]),
             "pooling": pooling,
             "classes": classes,
-            "classifier_activation": _activation_config(classifier_activation),
+            "classifier_activation": classifier_activation,
             "include_preprocessing": include_preprocessing,
-            "dtype": keras.dtype_policies.serialize(dtype),
         }
+        self._layer_dtype = dtype
         self.classes = classes if include_top else None
         self.labels = None if labels is None or not include_top else tuple(labels)
         self._clip = clip
 
     def get_config(self):
-        config = {**self._config, "labels": self.labels, "name": self.name, "trainable": self.trainable}
+        # Serialized here and not in the constructor: Keras's serializer imports TensorFlow on every backend.
+        config = {
+            **self._config,
+            "classifier_activation": keras.activations.serialize(
+                keras.activations.get(self._config["classifier_activation"])
+            ),
+            "labels": self.labels,
+            "dtype": keras.dtype_policies.serialize(self._layer_dtype),
+            "name": self.name,
+            "trainable": self.trainable,
+        }
         if not _is_input(self._clip):
             # What stands before the clip belongs to the model too: kept as a model of its own.
             before = keras.Model(keras.utils.get_source_inputs(self._clip), self._clip)
@@ -243,13 +253,6 @@ def _per_stage(name, value):
     if len(values) != STAGES or not all(isinstance(item, int) for item in values):
         raise ValueError(f"{name} must be one integer or {STAGES}, one a stage; received {value!r}.")
     return values
-
-
-def _activation_config(activation):
-    """The name as it is: Keras's own serializer imports TensorFlow on every backend."""
-    if activation is None or isinstance(activation, str):
-        return activation
-    return keras.activations.serialize(activation)
 
 
 def _linear_rise(rate, blocks):

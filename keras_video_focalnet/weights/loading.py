@@ -1,7 +1,9 @@
 """From what a user passes as `weights=` to a loaded model."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from keras_video_focalnet.labels import load_labels
@@ -23,11 +25,19 @@ SUFFIXES = TORCH_SUFFIXES + KERAS3_SUFFIXES + KERAS2_SUFFIXES + SAFETENSORS_SUFF
 
 @dataclass(frozen=True)
 class Weights:
-    """Opened weights: where they are from, the state (None: stay random), and the class names where they are known."""
+    """Opened weights.
+
+    Attributes:
+        origin: what to call them in messages: a file, a URL, or a published name.
+        state: the arrays; None leaves a model random.
+        labels: class names, where they are known.
+        discard: takes out of the cache what was downloaded just now; None where nothing was.
+    """
 
     origin: str
     state: dict | None = None
     labels: tuple | None = None
+    discard: Callable[[], None] | None = None
 
     @property
     def classes(self):
@@ -35,8 +45,15 @@ class Weights:
         return len(self.state["head.bias"]) if self.state and "head.bias" in self.state else None
 
     def load_into(self, model, temporal_init="identity"):
-        """Load into a built model, see `mapping.load_state`; nothing where there is no state."""
-        return [] if self.state is None else load_state(model, self.state, self.origin, temporal_init)
+        """Load into a built model, see `mapping.load_state`; what does not fit leaves the cache as it was."""
+        if self.state is None:
+            return []
+        try:
+            return load_state(model, self.state, self.origin, temporal_init)
+        except WeightsFileError:
+            if self.discard is not None:
+                self.discard()
+            raise
 
 
 def open_weights(architecture, weights):
@@ -60,7 +77,7 @@ def open_weights(architecture, weights):
     weights = os.fspath(weights)
     if "://" in weights:
         # A mirror stands in for the published addresses alone, not for one that the user wrote out.
-        return Weights(weights, download.fetch_state(weights, convert=_state_alone, use_base_url=False))
+        return _fetch(weights, use_base_url=False)
     if _looks_like_a_path(weights):
         state, labels = read_state(weights)
         return Weights(weights, state, labels)
@@ -70,12 +87,18 @@ def open_weights(architecture, weights):
     labels = None if entry.labels is None else tuple(load_labels(entry.labels))
     if entry.bundled:
         return Weights(f"{architecture}/{entry.name}", read_safetensors(BUNDLED / entry.bundled), labels)
-    state = download.fetch_state(entry.url, file_name=entry.cache_name, sha256=entry.sha256, convert=_state_alone)
-    return Weights(entry.url, state, labels)
+    return _fetch(entry.url, labels, file_name=entry.cache_name, sha256=entry.sha256)
 
 
-def _state_alone(path):
-    return read_state(path)[0]
+def _fetch(url, labels=None, file_name=None, **options):
+    fetched = []
+
+    def convert(path):
+        fetched.append(path)
+        return read_state(path)[0]
+
+    state = download.fetch_state(url, convert=convert, file_name=file_name, **options)
+    return Weights(url, state, labels, partial(download.forget, url, file_name) if fetched else None)
 
 
 def load_weights(model, weights, temporal_init="identity"):

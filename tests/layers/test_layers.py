@@ -1,0 +1,139 @@
+"""The checks that Keras applies to its own layers, and what is particular to ours."""
+
+import keras
+import numpy as np
+import pytest
+from keras.src import testing
+
+from keras_video_focalnet.layers import (
+    FocalBlock,
+    LayerScale,
+    PatchEmbedding,
+    SpatioTemporalFocalModulation,
+    StochasticDepth,
+)
+
+TOKENS = (2, 4, 6 * 5, 8)
+
+
+class StandardChecks(testing.TestCase):
+    """Configuration, saving, cloning, dtypes, symbolic and eager calls, and training, by Keras's own test."""
+
+    def check(self, layer, kwargs, shape, output, weights, seeds=0):
+        self.run_layer_test(
+            layer,
+            init_kwargs=kwargs,
+            input_shape=shape,
+            expected_output_shape=output,
+            expected_num_trainable_weights=weights,
+            expected_num_non_trainable_weights=0,
+            expected_num_seed_generators=seeds,
+        )
+
+    def test_patches(self):
+        kwargs = {"embed_dim": 8, "grid_size": (9, 12)}
+        self.check(PatchEmbedding, kwargs, (2, 4, 108, 3), (2, 4, 6, 8), 4)
+
+    def test_tubelets(self):
+        kwargs = {"embed_dim": 8, "grid_size": (8, 12), "tubelet_size": 2}
+        self.check(PatchEmbedding, kwargs, (2, 4, 96, 3), (2, 2, 6, 8), 4)
+
+    def test_convolutional_embedding(self):
+        kwargs = {"embed_dim": 8, "grid_size": (8, 12), "use_conv_embed": True, "patch_size": 2}
+        self.check(PatchEmbedding, kwargs, (2, 4, 96, 3), (2, 4, 24, 8), 4)
+
+    def test_layer_scale(self):
+        self.check(LayerScale, {"initial_value": 0.5}, TOKENS, TOKENS, 1)
+
+    def test_stochastic_depth(self):
+        self.check(StochasticDepth, {"rate": 0.3, "per": "clip", "seed": 1}, TOKENS, TOKENS, 0, seeds=1)
+
+    def test_focal_modulation(self):
+        self.check(SpatioTemporalFocalModulation, {"dim": 8, "grid_size": (6, 5)}, TOKENS, (TOKENS,) * 3, 14)
+
+    def test_focal_modulation_with_every_option(self):
+        kwargs = {"dim": 8, "grid_size": (6, 5), "focal_level": 1, "focal_window": 5, "use_postln": True}
+        self.check(SpatioTemporalFocalModulation, {**kwargs, "normalize_modulator": True}, TOKENS, (TOKENS,) * 3, 14)
+
+    def test_focal_block(self):
+        self.check(FocalBlock, {"dim": 8, "grid_size": (6, 5)}, TOKENS, (TOKENS,) * 3, 22)
+
+    def test_focal_block_with_every_option(self):
+        options = {"use_postln": True, "use_postln_in_modulation": True, "use_layerscale": True, "drop_rate": 0.1}
+        kwargs = {"dim": 8, "grid_size": (6, 5), "mlp_ratio": 2.0, "drop_path_rate": 0.2, "drop_path_per": "clip"}
+        self.check(FocalBlock, {**kwargs, **options}, TOKENS, (TOKENS,) * 3, 26, seeds=5)
+
+
+def to_numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+@pytest.mark.parametrize("per,rows", [("frame", 200 * 8), ("clip", 200)])
+def test_stochastic_depth_drops_whole_rows_at_its_rate_and_keeps_the_mean(per, rows):
+    kept = to_numpy(StochasticDepth(0.3, per=per, seed=3)(np.ones((200, 8, 4, 2), "float32"), training=True))
+    assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / 0.7)}
+    assert (kept == kept[:, :, :1, :1]).all()
+    assert (kept == kept[:, :1]).all() == (per == "clip")
+    # Five standard deviations of a binomial draw.
+    assert abs((kept[:, :, 0, 0] == 0).mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / rows)
+
+
+def test_stochastic_depth_passes_everything_outside_training():
+    clip = np.random.default_rng(0).normal(size=(2, 4, 3, 2)).astype("float32")
+    np.testing.assert_array_equal(to_numpy(StochasticDepth(0.9)(clip, training=False)), clip)
+
+
+def test_frames_may_be_unknown():
+    block = FocalBlock(8, grid_size=(6, 5))
+    tokens = keras.Input((None, 30, 8))
+    output, spatial, temporal = block(tokens)
+    assert output.shape == spatial.shape == temporal.shape == (None, None, 30, 8)
+    model = keras.Model(tokens, output)
+    for frames in (1, 3, 8):
+        assert model(np.zeros((2, frames, 30, 8), "float32")).shape == (2, frames, 30, 8)
+
+
+def test_time_is_local_to_a_place_and_space_to_a_frame():
+    """The spatial modulator of a frame sees that frame alone; the temporal one of a place sees that place alone."""
+    layer = SpatioTemporalFocalModulation(8, grid_size=(6, 5))
+    tokens = np.random.default_rng(0).normal(size=(1, 4, 30, 8)).astype("float32")
+    _, spatial, temporal = map(to_numpy, layer(tokens))
+    changed = tokens.copy()
+    changed[0, 2, 7] += 1.0
+    _, spatial_after, temporal_after = map(to_numpy, layer(changed))
+    other_frames, other_places = [0, 1, 3], [place for place in range(30) if place != 7]
+    np.testing.assert_allclose(spatial_after[0, other_frames], spatial[0, other_frames], atol=1e-6)
+    np.testing.assert_allclose(temporal_after[0][:, other_places], temporal[0][:, other_places], atol=1e-6)
+    assert np.abs(spatial_after - spatial).max() > 1e-5 and np.abs(temporal_after - temporal).max() > 1e-5
+
+
+@pytest.mark.parametrize("use_conv_embed,expected", [(False, (60, 30, 15, 7)), (True, (60, 30, 15, 8))])
+def test_odd_sizes_floor(use_conv_embed, expected):
+    sizes, grid = [], 240
+    for patch in (4, 2, 2, 2):
+        layer = PatchEmbedding(4, grid, patch, use_conv_embed=use_conv_embed)
+        (grid, _) = layer.output_grid
+        sizes.append(grid)
+    assert tuple(sizes) == expected
+
+
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (lambda: PatchEmbedding(8, grid_size=(3, 9)), r"grid_size=\(3, 9\) is smaller than one patch of 4"),
+        (lambda: PatchEmbedding(8, grid_size="big"), "grid_size must be"),
+        (lambda: PatchEmbedding(0, grid_size=8), "embed_dim must be a positive integer"),
+        (lambda: PatchEmbedding(8, 8, tubelet_size=2)(np.zeros((1, 3, 64, 3))), "3 frames, which tubelet_size=2"),
+        (lambda: PatchEmbedding(8, 8)(np.zeros((1, 3, 63, 3))), r"\(batch, frames, 64, channels\)"),
+        (lambda: PatchEmbedding(8, 8)(np.zeros((1, 3, 8, 8, 3))), r"\(batch, frames, height \* width, channels\)"),
+        (lambda: SpatioTemporalFocalModulation(8, 4)(np.zeros((1, 2, 16, 4))), "4 channels but dim=8"),
+        (lambda: SpatioTemporalFocalModulation(8, 4, focal_window=4), "focal_window=4"),
+        (lambda: SpatioTemporalFocalModulation(8, 4, focal_factor=1), "focal_factor=1"),
+        (lambda: SpatioTemporalFocalModulation(8, 4, focal_level=-1), "focal_level must be 0 or more"),
+        (lambda: StochasticDepth(1.0), r"rate must be in \[0, 1\), received 1.0"),
+        (lambda: StochasticDepth(0.1, per="video"), 'per must be "frame" or "clip"'),
+    ],
+)
+def test_bad_arguments_name_the_remedy(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

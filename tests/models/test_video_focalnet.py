@@ -1,0 +1,247 @@
+"""The model as Keras people use it."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import keras_video_focalnet as kvf
+from keras_video_focalnet.models.features import feature_extractor, feature_taps
+from keras_video_focalnet.models.macs import count_macs
+from keras_video_focalnet.models.video_focalnet import (
+    VideoFocalNet,
+    VideoFocalNetB,
+    VideoFocalNetNano,
+    VideoFocalNetS,
+    VideoFocalNetT,
+)
+
+SMALL = {"embed_dim": 8, "depths": (1, 1, 2, 1), "classes": 5, "input_shape": (4, 32, 48, 3)}
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 48, 3), dtype="uint8")
+
+
+def small(**kwargs):
+    return VideoFocalNet(**{**SMALL, **kwargs})
+
+
+def to_numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+@pytest.mark.parametrize(
+    "builder,parameters,gmac,drop_path",
+    [
+        (VideoFocalNetT, 49_553_272, 63.00, 0.2),
+        (VideoFocalNetS, 88_735_168, 124.33, 0.3),
+        (VideoFocalNetB, 157_389_216, 220.65, 0.5),
+    ],
+)
+def test_published_sizes(builder, parameters, gmac, drop_path):
+    model = builder(weights=None)
+    assert model.count_params() == parameters
+    assert abs(count_macs(model) / 1e9 - gmac) / gmac < 5e-3
+    rates = [layer.drop_path_rate for layer in model.layers if hasattr(layer, "drop_path_rate")]
+    assert rates[0] == 0 and rates[-1] == pytest.approx(drop_path)
+    np.testing.assert_allclose(np.diff(rates), drop_path / (len(rates) - 1))
+    assert model.input_shape == (None, 8, 224, 224, 3) and model.output_shape == (None, 400)
+
+
+def test_count_macs_needs_a_fixed_number_of_frames():
+    with pytest.raises(ValueError, match="any number of frames"):
+        count_macs(small(input_shape=(None, 32, 32, 3)))
+
+
+def test_no_inner_tensor_has_more_than_four_dimensions():
+    model = small(include_top=False)
+    ranks = {
+        layer.name: len(np.shape(layer.output[0]) if isinstance(layer.output, list) else layer.output.shape)
+        for layer in model.layers
+    }
+    assert {name for name, rank in ranks.items() if rank > 4} == {"clip", "grid"}
+
+
+def test_pixels_of_any_dtype_give_the_same_scores():
+    model = small()
+    scores = model.predict(PIXELS, verbose=0)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-5)
+    for dtype in ("float32", "float64", "int32", "int64"):
+        np.testing.assert_allclose(model.predict(PIXELS.astype(dtype), verbose=0), scores, atol=1e-6)
+
+
+def test_preprocessing_inside_equals_preprocess_input_outside():
+    inside = small(classifier_activation=None)
+    outside = small(classifier_activation=None, include_preprocessing=False)
+    outside.set_weights(inside.get_weights())
+    np.testing.assert_allclose(
+        inside.predict(PIXELS, verbose=0), outside.predict(kvf.preprocess_input(PIXELS), verbose=0), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("pooling,shape", [(None, (2, 4, 1, 1, 64)), ("avg", (2, 64)), ("max", (2, 64))])
+def test_pooling(pooling, shape):
+    grid = small(include_top=False)
+    model = small(include_top=False, pooling=pooling)
+    model.set_weights(grid.get_weights())
+    features = model.predict(PIXELS, verbose=0)
+    assert features.shape == shape == (2, *model.output_shape[1:])
+    reduce = {None: lambda x: x, "avg": lambda x: x.mean((1, 2, 3)), "max": lambda x: x.max((1, 2, 3))}[pooling]
+    np.testing.assert_allclose(features, reduce(grid.predict(PIXELS, verbose=0)), atol=1e-5)
+
+
+def test_keras_file_clone_and_config_keep_scores_taps_and_labels(tmp_path):
+    model = small(labels=["a", "b", "c", "d", "e"], drop_rate=0.1, use_layerscale=True)
+    scores = model.predict(PIXELS, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    cloned = keras.models.clone_model(model)
+    rebuilt = VideoFocalNet.from_config(model.get_config())
+    assert loaded.labels == rebuilt.labels == ("a", "b", "c", "d", "e")
+    assert loaded.get_config() == rebuilt.get_config() == model.get_config()
+    json.dumps(model.get_config())
+    for copy in (loaded, cloned, rebuilt):
+        copy.set_weights(model.get_weights())
+        np.testing.assert_allclose(copy.predict(PIXELS, verbose=0), scores, atol=1e-6)
+        assert list(feature_taps(copy)) == list(feature_taps(model))
+        assert len(feature_taps(copy)) == 3 * 5
+    taps = ["stage2_block1", "stage3_block0/temporal_modulator"]
+    ours, theirs = (feature_extractor(m, taps).predict(PIXELS, verbose=0) for m in (model, cloned))
+    for tap in taps:
+        np.testing.assert_allclose(ours[tap], theirs[tap], atol=1e-6)
+
+
+def test_a_keras_file_loads_where_only_the_package_was_imported(tmp_path):
+    model = small()
+    model.save(tmp_path / "model.keras")
+    code = "import keras, keras_video_focalnet, sys; print(keras.saving.load_model(sys.argv[1]).output_shape)"
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "model.keras"], capture_output=True, text=True)
+    assert "(None, 5)" in run.stdout, run.stderr
+
+
+def test_our_modules_import_no_other_backend():
+    code = (
+        "import sys, keras; before = set(sys.modules); import keras_video_focalnet as kvf; "
+        "model = kvf.VideoFocalNetNano(weights=None); "
+        "heavy = {'tensorflow', 'jax', 'torch', 'av', 'click', 'matplotlib'}; "
+        "print('new:', sorted(heavy & (set(sys.modules) - before)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "new: []" in run.stdout, run.stdout + run.stderr
+
+
+def test_input_tensor_keeps_what_stands_before_it(tmp_path):
+    source = keras.Input((4, 32, 48, 3), name="source")
+    model = small(input_tensor=keras.layers.Rescaling(0.5, name="halve")(source), input_shape=None)
+    reference = small()
+    reference.set_weights(model.get_weights())
+    half = (PIXELS // 2 * 2).astype("float32")
+    scores = model.predict(half, verbose=0)
+    np.testing.assert_allclose(scores, reference.predict(half / 2, verbose=0), atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_layer("halve").scale == 0.5
+    np.testing.assert_allclose(loaded.predict(half, verbose=0), scores, atol=1e-6)
+
+
+def test_reset_classifier_keeps_the_rest():
+    model = small()
+    fresh = model.reset_classifier(3, labels=["x", "y", "z"])
+    assert fresh.output_shape == (None, 3) and fresh.labels == ("x", "y", "z") and model.output_shape == (None, 5)
+    ours, theirs = (feature_extractor(m, ["stage3_block0"]).predict(PIXELS, verbose=0) for m in (model, fresh))
+    np.testing.assert_allclose(ours["stage3_block0"], theirs["stage3_block0"], atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_keeps_preprocessing_and_scores_in_float32(policy):
+    exact, model = small(classifier_activation=None), small(classifier_activation=None, dtype=policy)
+    model.set_weights(exact.get_weights())
+    assert model.get_layer("normalization").compute_dtype == model.get_layer("head").compute_dtype == "float32"
+    assert model.get_layer("stage0_block0").modulation.f.compute_dtype == policy.removeprefix("mixed_")
+    assert all(variable.dtype == "float32" for variable in model.trainable_variables)
+    low, high = model.predict(PIXELS, verbose=0), exact.predict(PIXELS, verbose=0)
+    assert low.dtype == np.float32
+    assert np.abs(low - high).max() < 0.05 * np.abs(high).max() + 1e-3
+
+
+def test_dtype_policies_per_layer():
+    policies = keras.dtype_policies.DTypePolicyMap(default_policy="float32")
+    policies["stage1_block0/.*"] = keras.dtype_policies.DTypePolicy("mixed_bfloat16")
+    model = small(dtype=policies)
+    assert model.get_layer("stage1_block0").fc1.compute_dtype == "bfloat16"
+    assert model.get_layer("stage2_block0").fc1.compute_dtype == "float32"
+    assert np.isfinite(model.predict(PIXELS, verbose=0)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_fit_overfits_eight_random_clips(dtype):
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    clips, labels = rng.integers(0, 256, (8, 4, 32, 32, 3)).astype("uint8"), np.arange(8) % 4
+    model = small(classes=4, depths=(1, 1, 1, 1), input_shape=(4, 32, 32, 3), drop_path_rate=0.0, dtype=dtype)
+    model.compile(keras.optimizers.AdamW(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(clips, labels, batch_size=8, epochs=60, verbose=0)
+    assert model.evaluate(clips, labels, verbose=0, return_dict=True)["accuracy"] == 1.0
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="jit_compile on PyTorch is torch.compile, not XLA")
+def test_jit_compile_gives_the_same_scores():
+    model = small()
+    plain = to_numpy(model(PIXELS))
+    model.compile(jit_compile=True)
+    np.testing.assert_allclose(model.predict(PIXELS, verbose=0), plain, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kwargs,message",
+    [
+        ({"input_shape": (32, 32, 3)}, r"\(frames, height, width, 3\), without the batch"),
+        ({"input_shape": (4, 32, 32, 1)}, "3 channels"),
+        ({"input_shape": (4, 31, 64, 3)}, "at least 32 pixels"),
+        ({"input_shape": (4, None, 64, 3)}, "fixed height and width"),
+        ({"input_shape": (5, 32, 32, 3), "tubelet_size": 2}, "5 frames, which tubelet_size=2 does not divide"),
+        ({"pooling": "mean"}, 'pooling must be None, "avg" or "max"'),
+        ({"classes": 0}, "classes must be a positive integer"),
+        ({"labels": ["a"]}, "labels has 1 names but classes=5"),
+        ({"depths": (1, 1, 2)}, "depths must be one integer or 4"),
+        ({"focal_windows": 4}, "focal window must be odd"),
+        ({"drop_path_rate": 1.0}, "rate must be in"),
+        ({"input_tensor": keras.KerasTensor((None, 4, 64, 64, 3))}, "differs from the shape of input_tensor"),
+    ],
+)
+def test_bad_arguments_name_the_remedy(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small(**kwargs)
+
+
+def test_channels_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match="channels last"):
+            small()
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def test_unknown_weights_list_what_exists():
+    with pytest.raises(ValueError, match="k400"):
+        VideoFocalNetT(weights="kinetics")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        VideoFocalNetT(weights="nowhere/weights.pth")
+
+
+def test_list_models():
+    assert "VideoFocalNetB/k600" in kvf.list_models()
+    assert kvf.list_models("VideoFocalNetT") == ["k400", "imagenet"]
+
+
+def test_builders_default_classes_and_options():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = VideoFocalNetNano(weights=None, input_shape=(None, 64, 64, 3), mlp_ratio=2.0, name="mine")
+    assert model.output_shape == (None, 400) and model.name == "mine"
+    assert model.get_layer("stage0_block0").fc1.units == 32
+    assert model(np.zeros((1, 3, 64, 64, 3), "uint8")).shape == (1, 400)
