@@ -25,7 +25,9 @@ def loss_and_gradients(model, clip, labels):
         def forward(trainable):
             return loss_of(model.stateless_call(trainable, fixed, clip, training=True)[0])
 
-        loss, gradients = jax.value_and_grad(forward)([variable.value for variable in model.trainable_variables])
+        # Compiled as a whole: one by one, JAX compiles every operation for every shape.
+        backward = jax.jit(jax.value_and_grad(forward))
+        loss, gradients = backward([variable.value for variable in model.trainable_variables])
     else:
         model.zero_grad()
         loss = loss_of(model(clip, training=True))

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Everything that the project promises, however slow: `make verify`. Each step prints its command; the first that fails ends it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=$PWD/.venv/bin/python
+export TF_CPP_MIN_LOG_LEVEL=3
+
+step() { printf '\n=== %s\n' "$*"; }
+run() { printf '$ %s\n' "$*"; "$@"; }
+on() { printf '$ KERAS_BACKEND=%s %s\n' "$1" "${*:2}"; KERAS_BACKEND=$1 "${@:2}"; }
+
+step "1, 9: make demo and make test on a clean clone without a virtual environment"
+clone=$(mktemp -d)
+trap 'rm -rf "$clone"' EXIT
+run git clone --quiet . "$clone/project"
+# The golden data that lies beside a checkout, where there is any.
+if [ -d ../shared ]; then ln -s "$(cd ../shared && pwd)" "$clone/shared"; fi
+run make -C "$clone/project" demo
+start=$SECONDS
+run make -C "$clone/project" test
+echo "make test took $(( (SECONDS - start) / 60 )) min $(( (SECONDS - start) % 60 )) s, the installation of its packages included"
+
+step "2: golden parity, worst figure per backend"
+for backend in tensorflow jax torch; do on $backend "$PYTHON" -m tests.parity_report; done
+run "$PYTHON" -m tests.conditioning
+
+step "3: parameters and multiply-adds of T, S, B"
+on torch "$PYTHON" -m pytest -q tests/models -k published_sizes
+
+step "4: pth -> ours -> pth, bit for bit, T"
+on torch "$PYTHON" -m pytest -q tests/weights_conversion -m slow
+
+step "5: hostile and broken files"
+on torch "$PYTHON" -m pytest -q tests/weights
+
+step "6: camera motion"
+run "$PYTHON" -m examples.camera_motion.evaluate --check
+
+step "7: model.fit overfits eight random clips"
+for backend in tensorflow jax torch; do on $backend "$PYTHON" -m pytest -q tests/models -k overfits; done
+
+step "8: bad arguments"
+on torch "$PYTHON" -m pytest -q tests -k "bad_arguments or refused or unknown or labels"
