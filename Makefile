@@ -6,19 +6,23 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 BACKENDS := tensorflow jax torch
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-free test-notebooks $(BACKENDS:%=test-%) lint verify clean
+.PHONY: demo test test-free test-docs test-notebooks $(BACKENDS:%=test-%) lint verify clean
 
 demo: $(VENV)/.demo
 	KERAS_BACKEND=tensorflow $(BIN)/python -m examples.camera_motion.demo
 
 test: $(VENV)/.dev
-	$(MAKE) test-free $(BACKENDS:%=test-%) test-notebooks
+	$(MAKE) test-free $(BACKENDS:%=test-%) test-docs test-notebooks
 
 test-free: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m "backend_free and not slow"
 
 $(BACKENDS:%=test-%): test-%: $(VENV)/.dev
 	KERAS_BACKEND=$* $(BIN)/python -m pytest -q -m "not backend_free and not slow"
+
+# The examples in docstrings; JAX prints shapes as plain tuples.
+test-docs: $(VENV)/.dev
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q --doctest-modules keras_video_focalnet
 
 test-notebooks: $(VENV)/.dev
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q --nbmake notebooks

@@ -35,8 +35,6 @@ def read_clip(path, num_frames=8, size=224, start=None, end=None):
         >>> clip = read_clip("bikes.mp4")
         >>> clip.shape, clip.dtype
         ((8, 224, 224, 3), dtype('uint8'))
-        >>> model = VideoFocalNetB(weights="k400")
-        >>> decode_predictions(model.predict(clip[None]), top=5)
     """
     height, width = _height_width(size)
     total = expected_frames(path, start, end)

@@ -26,8 +26,8 @@ def decode_predictions(scores, top=5, labels=None):
     Example:
         >>> decode_predictions([0.1, 0.7, 0.2], top=2, labels=["cat", "dog", "fox"])
         [[('dog', 0.7), ('fox', 0.2)]]
-        >>> decode_predictions(model.predict(clips), top=1)
-        [[('riding a bike', 0.93)], [('abseiling', 0.88)]]
+        >>> decode_predictions(np.eye(400)[[0, 399]], top=1)
+        [[('abseiling', 1.0)], [('zumba', 1.0)]]
     """
     scores = _to_array(scores)
     if scores.ndim == 1:

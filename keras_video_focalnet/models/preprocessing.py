@@ -25,9 +25,10 @@ def preprocess_input(x, data_format=None):
         ValueError: The last axis is not 3, or `data_format` is anything else.
 
     Example:
-        >>> clip = read_clip("bikes.mp4")
-        >>> model = VideoFocalNetB(weights="k400", include_preprocessing=False)
-        >>> scores = model.predict(preprocess_input(clip[None]))
+        >>> clip = read_clip("bikes.mp4", size=64)
+        >>> model = VideoFocalNetNano(weights=None, include_preprocessing=False)
+        >>> model.predict(preprocess_input(clip[None]), verbose=0).shape
+        (1, 400)
     """
     if data_format not in (None, "channels_last"):
         raise ValueError(

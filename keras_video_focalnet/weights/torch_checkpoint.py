@@ -156,8 +156,8 @@ def read_torch_checkpoint(path: str | os.PathLike) -> Any:
         OSError: the file cannot be opened.
 
     Example:
-        >>> checkpoint = read_torch_checkpoint("checkpoint.pth")  # doctest: +SKIP
-        >>> checkpoint["epoch"]  # doctest: +SKIP
+        >>> checkpoint = read_torch_checkpoint("tests/data/micro/checkpoint.pth")
+        >>> checkpoint["epoch"]
         119
     """
     return _with_checkpoint(path, lambda checkpoint: checkpoint.resolve(checkpoint.root, {}))
@@ -182,9 +182,9 @@ def read_state_dict(path: str | os.PathLike, needed: Collection[str] | None = No
         OSError: the file cannot be opened.
 
     Example:
-        >>> state = read_state_dict("video-focalnet_tiny.pth")  # doctest: +SKIP
-        >>> state["head.weight"].shape  # doctest: +SKIP
-        (400, 768)
+        >>> state = read_state_dict("tests/data/micro/checkpoint.pth")
+        >>> state["head.weight"].shape
+        (7, 64)
     """
     return _with_checkpoint(path, lambda checkpoint: _state(checkpoint, needed))
 

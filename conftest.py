@@ -1,0 +1,30 @@
+"""For every test, and for the examples in docstrings (`make test-docs`)."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Keras: the suite runs once a backend, each in a process of its own.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+ROOT = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _what_examples_take_for_granted(request, doctest_namespace, tmp_path, monkeypatch):
+    """The public names, NumPy and Keras; a folder to write in that holds a video and the repository's test data."""
+    if type(request.node).__name__ != "DoctestItem":
+        return
+    import keras
+    import numpy as np
+
+    import keras_video_focalnet as kvf
+    from tests.clips import real_clips
+
+    doctest_namespace.update({name: getattr(kvf, name) for name in kvf.__all__}, np=np, keras=keras, ops=keras.ops)
+    shutil.copy(real_clips() / "bikes.mp4", tmp_path)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    monkeypatch.chdir(tmp_path)
