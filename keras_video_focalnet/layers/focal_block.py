@@ -1,6 +1,7 @@
 """Video-FocalNet block (paper Figure 2b)."""
 
 import keras
+from keras import ops
 
 from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.layers.focal_modulation import SpatioTemporalFocalModulation
@@ -108,7 +109,8 @@ class FocalBlock(keras.layers.Layer):
     def build(self, input_shape):
         check_tokens(self, input_shape)
         hidden_shape = (*input_shape[:-1], self.fc1.units)
-        for layer in (self.norm1, self.modulation, self.norm2, self.fc1, self.dropout, self.gamma_1, self.gamma_2):
+        same_shape = (self.norm1, self.modulation, self.norm2, self.fc1, self.dropout, self.gamma_1, self.gamma_2)
+        for layer in (*same_shape, self.drop_path_1, self.drop_path_2):
             if layer is not None:
                 layer.build(input_shape)
         for layer in (self.hidden_dropout, self.fc2):
@@ -122,18 +124,21 @@ class FocalBlock(keras.layers.Layer):
             x = self.norm1(x)
         if self.gamma_1 is not None:
             x = self.gamma_1(x)
-        tokens = inputs + self.drop_path_1(x, training=training)
+        tokens = inputs + self._cast(self.drop_path_1(x, training=training))
 
-        x = self._mlp(tokens, training) if self.use_postln else self._mlp(self.norm2(tokens), training)
+        x = tokens if self.use_postln else self.norm2(tokens)
+        x = self.hidden_dropout(gelu(self.fc1(x)), training=training)
+        x = self.dropout(self.fc2(x), training=training)
         if self.use_postln:
             x = self.norm2(x)
         if self.gamma_2 is not None:
             x = self.gamma_2(x)
-        return tokens + self.drop_path_2(x, training=training), spatial_modulator, temporal_modulator
+        tokens = tokens + self._cast(self.drop_path_2(x, training=training))
+        return tokens, self._cast(spatial_modulator), self._cast(temporal_modulator)
 
-    def _mlp(self, x, training):
-        x = self.hidden_dropout(gelu(self.fc1(x)), training=training)
-        return self.dropout(self.fc2(x), training=training)
+    def _cast(self, x):
+        """Back to the block's own dtype: a layer inside may have another policy."""
+        return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (tuple(input_shape),) * 3

@@ -119,19 +119,25 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         frames = ops.shape(inputs)[1]
         tokens = self.grid_size[0] * self.grid_size[1]
 
-        query, context, gates = ops.split(self.f(inputs), [self.dim, 2 * self.dim], axis=-1)
+        query, context, gates = ops.split(self._cast(self.f(inputs)), [self.dim, 2 * self.dim], axis=-1)
         context = ops.reshape(context, (-1, *self.grid_size, self.dim))
         gates = ops.reshape(gates, (-1, *self.grid_size, self.focal_level + 1))
         spatial = self.h(self._aggregate(context, gates, self.spatial_kernels, depthwise_conv2d, axes=(1, 2)))
-        spatial = ops.reshape(spatial, (-1, frames, tokens, self.dim))
+        spatial = ops.reshape(self._cast(spatial), (-1, frames, tokens, self.dim))
 
-        context, gates = ops.split(self.f_temporal(inputs), [self.dim], axis=-1)
+        context, gates = ops.split(self._cast(self.f_temporal(inputs)), [self.dim], axis=-1)
         temporal = self.h_temporal(self._aggregate(context, gates, self.temporal_kernels, temporal_conv, axes=1))
+
+        temporal = self._cast(temporal)
 
         modulated = query * spatial * temporal
         if self.ln is not None:
             modulated = self.ln(modulated)
-        return self.dropout(self.proj(modulated), training=training), spatial, temporal
+        return self._cast(self.dropout(self.proj(modulated), training=training)), spatial, temporal
+
+    def _cast(self, x):
+        """Back to the layer's own dtype: a layer inside may have another policy."""
+        return ops.cast(x, self.compute_dtype)
 
     def _aggregate(self, context, gates, kernels, convolve, axes):
         """Hierarchical contextualization and gated aggregation of one branch (paper Eq. 6-8)."""

@@ -1,6 +1,7 @@
 """The reference's random initialization.
 
-Numbers are drawn by NumPy: one seed gives the same weights on every backend, and JAX compiles no generator for each shape.
+Numbers are drawn by NumPy: one seed gives the same weights on every backend, and JAX compiles no generator for each
+shape.
 """
 
 import math

@@ -59,12 +59,8 @@ class PatchEmbedding(keras.layers.Layer):
 
     def build(self, input_shape):
         check_tokens(self, input_shape)
-        frames, channels = input_shape[1], input_shape[3]
-        if frames is not None and frames % self.tubelet_size:
-            raise ValueError(
-                f"The clip has {frames} frames, which tubelet_size={self.tubelet_size} does not divide; pass a "
-                f"multiple of {self.tubelet_size} frames."
-            )
+        channels = input_shape[3]
+        self._check_frames(input_shape[1])
         # A tubelet's kernels stand one above the other, frame by frame: mobile delegates take no rank of 5.
         rows = self.tubelet_size * self.kernel_size
         fan_in = rows * self.kernel_size * channels
@@ -79,8 +75,12 @@ class PatchEmbedding(keras.layers.Layer):
 
     def call(self, inputs):
         (height, width), channels = self.grid_size, inputs.shape[-1]
+        batch, frames = ops.shape(inputs)[:2]
+        self._check_frames(frames)
+        frames = frames // self.tubelet_size
         # Frames of a tubelet are neighbours in memory, so they stack into one tall picture by a reshape alone.
-        tall = ops.reshape(inputs, (-1, self.tubelet_size * height, width, channels))
+        # The batch stands in the shape: with -1, frames left over would pass for another clip's.
+        tall = ops.reshape(inputs, (batch * frames, self.tubelet_size * height, width, channels))
         tokens = self.bias
         for frame in range(self.tubelet_size):
             picture = tall[:, frame * height : (frame + 1) * height]
@@ -91,9 +91,15 @@ class PatchEmbedding(keras.layers.Layer):
             tokens = tokens + ops.conv(
                 picture, kernel, strides=self.patch_size, padding="valid", data_format="channels_last"
             )
-        frames = ops.shape(inputs)[1] // self.tubelet_size
         out_height, out_width = self.output_grid
         return self.norm(ops.reshape(tokens, (-1, frames, out_height * out_width, self.embed_dim)))
+
+    def _check_frames(self, frames):
+        if isinstance(frames, int) and frames % self.tubelet_size:
+            raise ValueError(
+                f"The clip has {frames} frames, which tubelet_size={self.tubelet_size} does not divide; pass a "
+                f"multiple of {self.tubelet_size} frames."
+            )
 
     def compute_output_shape(self, input_shape):
         frames = None if input_shape[1] is None else input_shape[1] // self.tubelet_size

@@ -35,7 +35,6 @@ class StochasticDepth(keras.layers.Layer):
         self.seed = seed
         if rate > 0:
             self.seed_generator = keras.random.SeedGenerator(seed)
-        self.built = True
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0:

@@ -36,13 +36,13 @@ def feature_extractor(model, names):
 
     Args:
         model: as in `feature_taps`.
-        names: list of names from `feature_taps(model)`.
+        names: one name or a list of names from `feature_taps(model)`.
 
     Returns:
         A `keras.Model` from clips to a dict of those features.
 
     Raises:
-        ValueError: for a name that is not among the taps.
+        ValueError: for a name that is not among the taps, or for none at all.
 
     Example:
     >>> extractor = feature_extractor(VideoFocalNetNano(weights=None), ["stage0_block0"])
@@ -50,6 +50,9 @@ def feature_extractor(model, names):
     (1, 8, 256, 16)
     """
     taps = feature_taps(model)
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise ValueError(f"names is empty; pass some of: {', '.join(taps)}.")
     unknown = [name for name in names if name not in taps]
     if unknown:
         raise ValueError(f"names has {unknown[0]!r}, which is no tap of {model.name}; there are: {', '.join(taps)}.")

@@ -9,7 +9,7 @@ def count_macs(model):
     Element-wise work (norms, gates, GELU) is left out, as in the figures that papers print.
 
     Args:
-        model: a built `VideoFocalNet` with a fixed number of frames.
+        model: a built `VideoFocalNet` with a fixed number of frames, or a model that has one inside.
 
     Returns:
         int, multiply-adds for a batch of one.
@@ -26,7 +26,9 @@ def count_macs(model):
         raise ValueError("The model takes any number of frames; build it with input_shape=(frames, height, width, 3).")
     total = 0
     for layer in model.layers:
-        if hasattr(layer, "count_macs"):
+        if isinstance(layer, keras.Model):
+            total += count_macs(layer)
+        elif hasattr(layer, "count_macs"):
             total += layer.count_macs((1, *layer.input.shape[1:]))
         elif isinstance(layer, keras.layers.Dense):
             total += layer.kernel.shape[0] * layer.kernel.shape[1]

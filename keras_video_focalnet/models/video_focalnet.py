@@ -1,16 +1,25 @@
 """Video-FocalNet (Wasim et al., ICCV 2023): the whole architecture, top to bottom as in the paper's Figure 2."""
 
+import inspect
+
 import keras
 from keras import ops
 
+from keras_video_focalnet.labels import load_labels
 from keras_video_focalnet.layers import FocalBlock, PatchEmbedding
 from keras_video_focalnet.layers.initializers import LinearKernel
+from keras_video_focalnet.models.arguments import (
+    DEFAULT_SHAPE,
+    STAGES,
+    choice,
+    clip_shape,
+    per_stage,
+    positive,
+    share,
+    whole,
+)
 from keras_video_focalnet.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from keras_video_focalnet.weights.loading import open_weights
-
-STAGES = 4
-MIN_SIZE = 32
-DEFAULT_SHAPE = (8, 224, 224, 3)
 
 
 @keras.saving.register_keras_serializable(package="keras_video_focalnet")
@@ -47,9 +56,10 @@ class VideoFocalNet(keras.Model):
         classifier_activation: activation of the classifier; None gives logits. Scores are float32 under every policy.
         include_preprocessing: bool; True takes pixels of 0 to 255 in any dtype and normalizes them with the ImageNet
             mean and standard deviation in float32; False takes what `preprocess_input` gives.
-        labels: list of the class names, or None; kept in the configuration, used by `video-focalnet predict`.
+        labels: class names, as a list, the name of a data set or a file, or None; kept in the configuration.
         dtype: dtype policy of all layers but preprocessing and scores, default the global one.
         name: str.
+        trainable: bool.
 
     Raises:
         ValueError: for a shape, an option or a combination that does not fit; the message names the remedy.
@@ -89,31 +99,42 @@ class VideoFocalNet(keras.Model):
         labels=None,
         dtype=None,
         name="video_focalnet",
-        **kwargs,
+        trainable=True,
     ):
-        depths = _per_stage("depths", depths)
-        focal_levels = _per_stage("focal_levels", focal_levels)
-        focal_windows = _per_stage("focal_windows", focal_windows)
-        focal_factor = _per_stage("focal_factor", focal_factor)
-        if pooling not in (None, "avg", "max"):
-            raise ValueError(f'pooling must be None, "avg" or "max", received {pooling!r}.')
-        if include_top and (not isinstance(classes, int) or classes < 1):
-            raise ValueError(f"classes must be a positive integer, received {classes!r}.")
-        if include_top and labels is not None and len(labels) != classes:
-            raise ValueError(f"labels has {len(labels)} names but classes={classes}; pass one name a class.")
+        embed_dim = whole("embed_dim", embed_dim, 1)
+        depths = per_stage("depths", depths, 1)
+        focal_levels = per_stage("focal_levels", focal_levels, 0)
+        focal_windows = per_stage("focal_windows", focal_windows, 1)
+        focal_factor = per_stage("focal_factor", focal_factor, 0)
+        mlp_ratio = positive("mlp_ratio", mlp_ratio)
+        patch_size = whole("patch_size", patch_size, 1)
+        tubelet_size = whole("tubelet_size", tubelet_size, 1)
+        drop_rate = share("drop_rate", drop_rate)
+        drop_path_rate = share("drop_path_rate", drop_path_rate)
+        choice("drop_path_per", drop_path_per, ("frame", "clip"))
+        choice("pooling", pooling, (None, "avg", "max"))
+        if include_top:
+            classes = whole("classes", classes, 1)
+            labels = None if labels is None else tuple(load_labels(labels))
+            if labels is not None and len(labels) != classes:
+                raise ValueError(f"labels has {len(labels)} names but classes={classes}; pass one name a class.")
+        frames, height, width, _ = clip_shape(input_tensor, input_shape, tubelet_size)
         dtype = keras.dtype_policies.get(dtype)
         # Preprocessing and scores keep at least float32, whatever the policy of the layers between.
         exact = "float64" if dtype.compute_dtype == "float64" else "float32"
-        clip = _clip_input(input_tensor, input_shape, tubelet_size)
-        frames, height, width, _ = clip.shape[1:]
 
         # === Functional model ===
+        clip = input_tensor
+        if clip is None:
+            clip = keras.Input((frames, height, width, 3), dtype="float32", name="clip")
         # The temporal view: a rank above 4 would keep an exported model off mobile GPU delegates.
         tokens = (-1 if frames is None else frames, height * width, 3)
         x = keras.layers.Reshape(tokens, dtype=exact, name="frames")(clip)
         if include_preprocessing:
             variance = [std**2 for std in IMAGENET_STD]
             x = keras.layers.Normalization(mean=IMAGENET_MEAN, variance=variance, dtype=exact, name="normalization")(x)
+        elif not keras.backend.is_float_dtype(clip.dtype):
+            x = ops.cast(x, exact)
         embed = PatchEmbedding(
             embed_dim, (height, width), patch_size, tubelet_size, use_conv_embed, dtype=dtype, name="patch_embed"
         )
@@ -166,7 +187,7 @@ class VideoFocalNet(keras.Model):
             x = reduce(reduce(x, axis=2), axis=1)
 
         source = keras.utils.get_source_inputs(clip)
-        super().__init__(inputs=source[0] if len(source) == 1 else source, outputs=x, name=name, **kwargs)
+        super().__init__(inputs=source[0] if len(source) == 1 else source, outputs=x, name=name, trainable=trainable)
 
         # === Config ===
         self._config = {
@@ -196,7 +217,7 @@ class VideoFocalNet(keras.Model):
         }
         self._layer_dtype = dtype
         self.classes = classes if include_top else None
-        self.labels = None if labels is None or not include_top else tuple(labels)
+        self.labels = labels if include_top else None
         self._clip = clip
 
     def get_config(self):
@@ -210,6 +231,7 @@ class VideoFocalNet(keras.Model):
             "dtype": keras.dtype_policies.serialize(self._layer_dtype),
             "name": self.name,
             "trainable": self.trainable,
+            "frozen_layers": [layer.name for layer in self.layers if layer.weights and not layer.trainable],
         }
         if not _is_input(self._clip):
             # What stands before the clip belongs to the model too: kept as a model of its own.
@@ -220,11 +242,16 @@ class VideoFocalNet(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        before = config.pop("input_graph", None)
-        if before is not None:
-            before = keras.saving.deserialize_keras_object(before, custom_objects=custom_objects)
-            config.update(input_tensor=before.output, input_shape=None)
-        return cls(**config)
+        frozen = config.pop("frozen_layers", ())
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            before = config.pop("input_graph", None)
+            if before is not None:
+                before = keras.saving.deserialize_keras_object(before)
+                config.update(input_tensor=before.output, input_shape=None)
+            model = cls(**config)
+        for name in frozen:
+            model.get_layer(name).trainable = False
+        return model
 
     def reset_classifier(self, classes, labels=None):
         """Give a model with this one's weights and a new, randomly initialized classifier.
@@ -240,19 +267,14 @@ class VideoFocalNet(keras.Model):
         >>> VideoFocalNetNano(weights=None, classes=9).reset_classifier(4).output_shape
         (None, 4)
         """
-        config = {**self.get_config(), "include_top": True, "classes": classes, "labels": labels}
+        config = {**self.get_config(), "include_top": True, "classes": classes, "labels": labels, "trainable": True}
+        config["classifier_activation"] = self._config["classifier_activation"]
+        config["frozen_layers"] = [name for name in config["frozen_layers"] if name != "head"]
         model = type(self).from_config(config)
         for layer in self.layers:
             if layer.name != "head" and layer.weights:
                 model.get_layer(layer.name).set_weights(layer.get_weights())
         return model
-
-
-def _per_stage(name, value):
-    values = (value,) * STAGES if isinstance(value, int) else tuple(value)
-    if len(values) != STAGES or not all(isinstance(item, int) for item in values):
-        raise ValueError(f"{name} must be one integer or {STAGES}, one a stage; received {value!r}.")
-    return values
 
 
 def _linear_rise(rate, blocks):
@@ -264,40 +286,9 @@ def _is_input(tensor):
     return isinstance(tensor._keras_history.operation, keras.layers.InputLayer)
 
 
-def _clip_input(input_tensor, input_shape, tubelet_size):
-    """The Keras tensor that the model starts from, its shape checked."""
-    if keras.config.image_data_format() == "channels_first":
-        raise ValueError(
-            'image_data_format is "channels_first", but clips are channels last: (batch, frames, height, width, 3). '
-            'Call keras.config.set_image_data_format("channels_last").'
-        )
-    if input_tensor is None:
-        shape = DEFAULT_SHAPE if input_shape is None else tuple(input_shape)
-    else:
-        shape = tuple(input_tensor.shape[1:])
-        if input_shape is not None and tuple(input_shape) != shape:
-            raise ValueError(
-                f"input_shape={tuple(input_shape)} differs from the shape of input_tensor, {shape}; pass only one."
-            )
-    if len(shape) != 4:
-        raise ValueError(f"input_shape must be (frames, height, width, 3), without the batch; received {shape}.")
-    frames, height, width, channels = shape
-    if channels != 3:
-        raise ValueError(
-            f"input_shape must end in 3 channels (RGB, channels last), received {shape}; a grey clip can be repeated "
-            "three times along its last axis."
-        )
-    if height is None or width is None or min(height, width) < MIN_SIZE:
-        raise ValueError(
-            f"input_shape needs a fixed height and width of at least {MIN_SIZE} pixels, received {shape}; resize the "
-            f"frames. Only frames may be None."
-        )
-    if frames is not None and (frames < 1 or frames % tubelet_size):
-        raise ValueError(
-            f"input_shape has {frames} frames, which tubelet_size={tubelet_size} does not divide; pass a positive "
-            f"multiple of {tubelet_size}."
-        )
-    return keras.Input(shape, dtype="float32", name="clip") if input_tensor is None else input_tensor
+OPTIONS = tuple(
+    name for name in inspect.signature(VideoFocalNet.__init__).parameters if name not in ("self", "input_shape")
+)
 
 
 def _builder(function_name, summary, weights, shape, **preset):
@@ -316,6 +307,12 @@ def _builder(function_name, summary, weights, shape, **preset):
         temporal_init="identity",
         **options,
     ):
+        unknown = [option for option in options if option not in OPTIONS]
+        if unknown:
+            raise TypeError(f"{function_name} has no argument {unknown[0]!r}; of VideoFocalNet: {', '.join(OPTIONS)}.")
+        choice("temporal_init", temporal_init, ("identity", "random"))
+        # What cannot be built is refused before anything is downloaded.
+        clip_shape(input_tensor, input_shape, whole("tubelet_size", options.get("tubelet_size", 1), 1))
         source = open_weights(function_name, weights)
         if classes is None:
             classes = source.classes or 400

@@ -167,13 +167,26 @@ def test_mixed_precision_keeps_preprocessing_and_scores_in_float32(policy):
     assert np.abs(low - high).max() < 0.05 * np.abs(high).max() + 1e-3
 
 
-def test_dtype_policies_per_layer():
-    policies = keras.dtype_policies.DTypePolicyMap(default_policy="float32")
-    policies["stage1_block0/.*"] = keras.dtype_policies.DTypePolicy("mixed_bfloat16")
-    model = small(dtype=policies)
-    assert model.get_layer("stage1_block0").fc1.compute_dtype == "bfloat16"
-    assert model.get_layer("stage2_block0").fc1.compute_dtype == "float32"
+@pytest.mark.parametrize(
+    "default,pattern,other,low",
+    [
+        ("float32", "stage1_block0/.*", "mixed_bfloat16", "stage1_block0/fc1"),
+        ("float32", "stage1_block0", "mixed_bfloat16", "stage1_block0"),
+        ("mixed_bfloat16", "stage1_block0.*", "float32", "stage2_block0/fc1"),
+        ("float32", "stage0_block0/modulation/f", "mixed_bfloat16", "stage0_block0/modulation/f"),
+        ("float32", "stage0_block0/modulation/h_temporal", "mixed_bfloat16", "stage0_block0/modulation/h_temporal"),
+        ("float32", "stage0_block0/modulation", "mixed_bfloat16", "stage0_block0/modulation"),
+    ],
+)
+def test_dtype_policies_per_layer(default, pattern, other, low):
+    policies = keras.dtype_policies.DTypePolicyMap(default_policy=default)
+    policies[pattern] = keras.dtype_policies.DTypePolicy(other)
+    model = small(dtype=policies, drop_path_rate=0.2)
+    by_path = {layer.path: layer for layer in model._flatten_layers()}
+    in_low = {path for path, layer in by_path.items() if layer.compute_dtype == "bfloat16"}
+    assert low in in_low and "head" not in in_low and len(in_low) < len(by_path)
     assert np.isfinite(model.predict(PIXELS, verbose=0)).all()
+    assert np.isfinite(to_numpy(model(PIXELS, training=True))).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
@@ -203,18 +216,72 @@ def test_jit_compile_gives_the_same_scores():
         ({"input_shape": (4, 31, 64, 3)}, "at least 32 pixels"),
         ({"input_shape": (4, None, 64, 3)}, "fixed height and width"),
         ({"input_shape": (5, 32, 32, 3), "tubelet_size": 2}, "5 frames, which tubelet_size=2 does not divide"),
-        ({"pooling": "mean"}, 'pooling must be None, "avg" or "max"'),
-        ({"classes": 0}, "classes must be a positive integer"),
+        ({"pooling": "mean"}, 'pooling must be one of None, "avg", "max"; received \'mean\''),
+        ({"classes": 0}, "classes must be an integer of at least 1, received 0"),
+        ({"classes": True}, "classes must be an integer"),
+        ({"depths": 2.5}, "depths must be an integer of at least 1, received 2.5"),
+        ({"depths": (0, 1, 1, 1)}, "depths must be an integer of at least 1, received 0"),
+        ({"tubelet_size": 0}, "tubelet_size must be an integer of at least 1"),
+        ({"input_shape": (0, 32, 32, 3)}, "number of frames in input_shape must be an integer of at least 1"),
+        ({"input_shape": (4, "32", 32, 3)}, "Height and width in input_shape must be an integer"),
+        ({"input_shape": 5}, r"input_shape must be \(frames, height, width, 3\)"),
+        ({"drop_path_rate": 2.0}, r"drop_path_rate must be in \[0, 1\), received 2.0"),
+        ({"drop_rate": -0.1}, r"drop_rate must be in \[0, 1\), received -0.1"),
+        ({"mlp_ratio": 0}, "mlp_ratio must be above 0"),
+        ({"focal_windows": -1}, "focal_windows must be an integer of at least 1"),
+        ({"input_tensor": np.zeros((1, 4, 32, 48, 3))}, "input_tensor must be a Keras tensor"),
+        ({"labels": "k400"}, "labels has 400 names but classes=5"),
         ({"labels": ["a"]}, "labels has 1 names but classes=5"),
         ({"depths": (1, 1, 2)}, "depths must be one integer or 4"),
         ({"focal_windows": 4}, "focal window must be odd"),
-        ({"drop_path_rate": 1.0}, "rate must be in"),
         ({"input_tensor": keras.KerasTensor((None, 4, 64, 64, 3))}, "differs from the shape of input_tensor"),
     ],
 )
 def test_bad_arguments_name_the_remedy(kwargs, message):
     with pytest.raises(ValueError, match=message):
         small(**kwargs)
+
+
+def test_unknown_arguments_are_refused():
+    with pytest.raises(TypeError, match="foo"):
+        small(foo=1)
+    with pytest.raises(TypeError, match="VideoFocalNetNano has no argument 'drop_path'.*drop_path_rate"):
+        VideoFocalNetNano(weights=None, drop_path=0.5)
+
+
+def test_what_cannot_be_built_is_refused_before_anything_is_downloaded(monkeypatch):
+    monkeypatch.setenv("KERAS_VIDEO_FOCALNET_BASE_URL", "http://127.0.0.1:9/")
+    with pytest.raises(ValueError, match="at least 32 pixels"):
+        VideoFocalNetT(weights="k400", input_shape=(8, 16, 16, 3))
+    with pytest.raises(ValueError, match='temporal_init must be one of "identity", "random"'):
+        VideoFocalNetT(weights=None, temporal_init="zeros")
+
+
+def test_tubelets_of_a_clip_of_unknown_length_are_never_mixed():
+    model = small(tubelet_size=2, input_shape=(None, 32, 48, 3))
+    assert model.predict(PIXELS, verbose=0).shape == (2, 5)
+    for frames in (3, 5):
+        with pytest.raises(Exception, match="tubelet_size=2|reshape|Reshape"):
+            model(np.zeros((4, frames, 32, 48, 3), "float32"))
+
+
+def test_frozen_layers_and_own_activations_survive(tmp_path):
+    model = small(classifier_activation=keras.activations.sigmoid)
+    model.get_layer("stage0_block0").trainable = False
+    trainable = len(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(loaded.trainable_variables) == trainable < len(model.variables)
+    assert loaded.get_layer("head").activation is keras.activations.sigmoid
+    model.trainable = False
+    fresh = model.reset_classifier(3)
+    assert [variable.path for variable in fresh.trainable_variables] == ["head/kernel", "head/bias"]
+
+
+def test_integer_input_tensor_without_preprocessing():
+    clip = keras.Input((4, 32, 48, 3), dtype="uint8")
+    model = small(input_tensor=clip, input_shape=None, include_preprocessing=False)
+    assert np.isfinite(model.predict(PIXELS, verbose=0)).all()
 
 
 def test_channels_first_is_refused():
