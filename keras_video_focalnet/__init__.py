@@ -1,6 +1,7 @@
 """Video-FocalNet for Keras 3.
 
-Names are imported when they are first used: data workers never load Keras, and the command line chooses a backend first.
+Names are imported when they are first used: data workers never load Keras, and the command line chooses a backend
+first.
 """
 
 import importlib

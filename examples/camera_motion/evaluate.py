@@ -95,7 +95,7 @@ def main(weights, photograph_clips, footage_places, seed, check):
 
 def shot_table(scores):
     """Header and rows that set what is said of the real shots beside what their cameras do."""
-    header = ["shot", "what the camera does", "", "what was said", "score", ""]
+    header = ["shot", "what the camera does", "what a person sees", "what was said", "score", ""]
     rows = []
     for shot, score in zip(SHOTS, scores, strict=True):
         said = CAMERA_MOTIONS[score.argmax()]

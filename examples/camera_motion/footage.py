@@ -69,8 +69,8 @@ SHOTS = (
 )
 
 # Footage to move a window over must hold still by itself, or the label would lie. Taken, before any model was asked,
-# are the shots whose background moves by less than 0.01 picture heights in eight frames, less two in which what moves
-# fills most of any window: the bus (first shot) and the taxi (second).
+# are the shots whose background moves by less than 0.01 picture heights in either direction in eight frames, without
+# the first: there the bus fills most of any window.
 STILL_SHOTS = (SHOTS[3], SHOTS[6], SHOTS[7])
 
 

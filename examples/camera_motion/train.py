@@ -36,7 +36,7 @@ class MotionClips(keras.utils.PyDataset):
         steps: Number of batches that training takes in all.
         scenes: Scenes a batch; each gives nine clips, one of every motion.
         seed: Seed.
-        easy: Share of the training over which the difficulty rises from 0 to 1.
+        easy: Share of the training over which the difficulty rises.
     """
 
     def __init__(self, photographs, steps, scenes, seed, easy):
@@ -57,8 +57,8 @@ class MotionClips(keras.utils.PyDataset):
         return np.concatenate(clips), np.concatenate(labels)
 
     def _scene(self, rng, hardest):
-        # Even late, some clips are easy: a model that only ever sees spoilt footage is less sure of clean footage.
-        difficulty = hardest * min(1.0, rng.uniform(0.3, 1.3))
+        # Even late some clips are easy, so that clean footage stays familiar; some are harder than any that are tested.
+        difficulty = hardest * rng.uniform(0.4, 1.3)
         photo = self.photographs[rng.integers(len(self.photographs))]
         turn = rng.uniform(-0.4, 0.4) if rng.uniform() < 0.3 else 0.0
         clips, labels = [], []
@@ -113,7 +113,7 @@ class Progress(keras.callbacks.Callback):
 
 @click.command()
 @click.option("--out", default="nano_camera_motion.safetensors", show_default=True, help="File of the weights.")
-@click.option("--steps", default=4000, show_default=True, help="Batches to train on.")
+@click.option("--steps", default=5200, show_default=True, help="Batches to train on.")
 @click.option("--scenes", default=4, show_default=True, help="Scenes a batch, of nine clips each.")
 @click.option("--learning-rate", default=2e-3, show_default=True, help="Highest learning rate.")
 @click.option("--easy", default=0.25, show_default=True, help="Share of the training over which clips grow hard.")
@@ -132,7 +132,7 @@ def main(out, steps, scenes, learning_rate, easy, start_from, seed):
         learning_rate / 10, steps - 200, alpha=0.02, warmup_target=learning_rate, warmup_steps=200
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02, clipnorm=1.0, use_ema=True, ema_momentum=0.995)
-    # XLA on a CPU takes three times as long here: it does not share depth-wise convolutions among cores.
+    # Compiled by XLA, a step took 3.7 times as long on two CPU cores.
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     clips = MotionClips(photographs, steps, scenes, seed, easy)
     # One long epoch: its n-th batch has the n-th difficulty.

@@ -43,12 +43,13 @@ def predict(context, files, model, weights, top, start, end, as_json):
         network = load_network(model, weights)
     except (ImportError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    origin = {"model": network.name if _is_whole_model(weights) else model, "weights": weights}
+    labels, named_by = class_names(network)
+    origin = {"model": network.name if _is_whole_model(weights) else model, "weights": weights, "labels": named_by}
 
     results, failed = [], False
     for file in files:
         try:
-            answers = classify(network, file, top, start, end)
+            answers = classify(network, file, labels, top, start, end)
         except (OSError, ValueError) as error:
             failed = True
             name = click.format_filename(file)
@@ -91,9 +92,7 @@ def load_network(model, weights):
 
     if not _is_whole_model(weights):
         return getattr(video_focalnet, ARCHITECTURES[model])(weights=weights)
-    if not os.path.isfile(weights):
-        raise FileNotFoundError(f"--weights {weights}: there is no such file; pass the path of a saved model.")
-    network = keras.saving.load_model(weights, compile=False)
+    network = _load_whole_model(keras, weights)
     taken, given = network.input_shape, network.output_shape
     if not isinstance(taken, tuple) or len(taken) != 5 or taken[-1] != 3 or len(given) != 2:
         raise ValueError(
@@ -103,12 +102,52 @@ def load_network(model, weights):
     return network
 
 
-def classify(network, path, top, start=None, end=None):
+def _load_whole_model(keras, weights):
+    from keras_video_focalnet.weights.files import DESCRIPTIONS, sniff
+
+    path = os.path.expanduser(weights)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"--weights {weights}: there is no such file; pass the path of a saved model.")
+    kind = sniff(path)
+    if kind != "zip":
+        raise ValueError(
+            f"--weights {weights}: it is {DESCRIPTIONS[kind]}, not a .keras file; pass one that model.save wrote whole."
+        )
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras tells of damage by nearly any exception.
+        raise ValueError(
+            f"--weights {weights}: the model cannot be loaded, it is damaged or needs classes that are not there "
+            f"({type(error).__name__}: {str(error)[:300]})."
+        ) from error
+
+
+def class_names(network):
+    """Names of a model's classes.
+
+    Args:
+        network: A model as `load_network` gives it.
+
+    Returns:
+        List of strings, one a class, and where they come from: `"model"`, its own `labels`; `"assumed"`, the data set
+        that has as many classes; `"none"`, just numbers.
+    """
+    from keras_video_focalnet.labels import labels_for
+
+    classes = network.output_shape[-1]
+    if getattr(network, "labels", None):
+        return list(network.labels), "model"
+    known = labels_for(classes)
+    return (known, "assumed") if known else ([f"class {index}" for index in range(classes)], "none")
+
+
+def classify(network, path, labels, top, start=None, end=None):
     """Name what a model sees in one video file.
 
     Args:
-        network: A model as `load_network` gives it; its own `labels`, where it carries them, name the classes.
+        network: A model as `load_network` gives it.
         path: Video file.
+        labels: List of the names of its classes.
         top: Integer >= 1, how many answers.
         start: Seconds, or None.
         end: Seconds, or None.
@@ -124,7 +163,6 @@ def classify(network, path, top, start=None, end=None):
 
     from keras_video_focalnet.data.clip import read_clip
     from keras_video_focalnet.evaluation.predictions import decode_predictions
-    from keras_video_focalnet.labels import labels_for
     from keras_video_focalnet.models.preprocessing import preprocess_input
 
     frames, height, width = network.input_shape[1:4]
@@ -135,8 +173,6 @@ def classify(network, path, top, start=None, end=None):
         # A model that gives logits: as shares of 1 they can be drawn as bars, in the same order.
         scores = np.exp(scores - scores.max())
         scores = scores / scores.sum()
-    classes = scores.shape[-1]
-    labels = getattr(network, "labels", None) or labels_for(classes) or [f"class {index}" for index in range(classes)]
     return decode_predictions(scores, top=top, labels=labels)[0]
 
 
@@ -144,7 +180,7 @@ def print_table(result):
     """Print one file's answers.
 
     Args:
-        result: Dictionary with `file`, `predictions`, `model` and `weights`, as `--json` prints it.
+        result: Dictionary with `file`, `predictions`, `model`, `weights` and `labels`, as `--json` prints it.
     """
     from rich.console import Console
     from rich.progress_bar import ProgressBar
@@ -166,6 +202,8 @@ def print_table(result):
         bar = ProgressBar(total=1.0, completed=answer["score"], width=20)
         table.add_row(str(rank), Text(answer["label"]), f"{answer['score']:.3f}", bar)
     console.print(table)
+    if result["labels"] == "assumed":
+        console.print(Text("The model carries no class names: assumed from its number of classes.", style="dim"))
 
 
 def _is_whole_model(weights):
@@ -173,7 +211,17 @@ def _is_whole_model(weights):
 
 
 def _takes_pixels(network):
-    """Whether the model normalizes pixels itself; models of other makes are taken to."""
-    from keras_video_focalnet.models.video_focalnet import VideoFocalNet
+    """Whether pixels go in as they are: a network of ours normalizes them in a layer of that name, or not at all.
 
-    return not isinstance(network, VideoFocalNet) or network.get_config()["include_preprocessing"]
+    Layers tell and not the model's class: ours may be cloned, or lie inside another model. Models of other makes are
+    taken to know what to do with pixels.
+    """
+    names = _layer_names(network)
+    return "patch_embed" not in names or "normalization" in names
+
+
+def _layer_names(network):
+    names = set()
+    for layer in network.layers:
+        names |= {layer.name} | (_layer_names(layer) if hasattr(layer, "layers") else set())
+    return names

@@ -227,7 +227,7 @@ def move_window(source, motion, speed=None, *, rng=None, num_frames=8, size=64, 
 def _draw_speed(motion, rng, difficulty=1.0):
     """A speed of even chance on a logarithmic scale; the easier, the more of the middle of that scale."""
     low, high = SPEEDS[motion.split()[0]]
-    share = 0.5 + rng.uniform(-0.5, 0.5) * (0.4 + 0.6 * difficulty)
+    share = 0.5 + rng.uniform(-0.5, 0.5) * min(1.0, 0.4 + 0.6 * difficulty)
     if motion.startswith("zoom"):
         return float(np.exp(np.log(low) * (np.log(high) / np.log(low)) ** share))
     return float(low * (high / low) ** share)
@@ -245,10 +245,10 @@ def _draw_path(motion, rng, num_frames, difficulty):
     easing = rng.choice(list(EASINGS)) if rng.uniform() < 0.7 * difficulty else "linear"
     if motion == "static":
         # A tripod, or a frozen picture, holds perfectly still.
-        amount = difficulty if rng.uniform() < 0.75 else 0.0
+        amount = min(1.0, difficulty) if rng.uniform() < 0.75 else 0.0
         return camera_path(motion, num_frames=num_frames) + _unwanted(rng, num_frames, amount, farthest=0.024)
     speed = _draw_speed(motion, rng, difficulty)
-    off_axis = rng.uniform(-1, 1) * np.radians(28) * difficulty
+    off_axis = rng.uniform(-1, 1) * np.radians(22.5) * difficulty
     path = camera_path(motion, speed, num_frames, easing, off_axis)
     # Nobody pans without also rolling or pushing in a little: up to a sixth of what the main motion does.
     edge = np.abs([np.ptp(path.x), np.ptp(path.y), np.ptp(path.zoom) / 2, np.ptp(path.angle) / 2]).max()
@@ -276,9 +276,10 @@ def _shows_enough(view):
 def synthesize_clip(photo, motion, rng, difficulty=1.0, *, others=(), num_frames=8, size=64, turn=0.0):
     """A clip of a known camera motion with what spoils real footage, from a photograph.
 
-    Speed and easing are random; the hand shakes and drifts; the motion is off its axis by up to 28 degrees, with up
-    to a sixth of every other motion in it; in half of the clips one or two objects, cut from other photographs, move
-    on their own before the camera; exposure drifts, colours change; there is noise, blur, motion blur and compression.
+    Speed and easing are random; the hand shakes and drifts; the motion is off its axis by up to 22.5 degrees (half-way
+    to the diagonal), with up to a sixth of every other motion in it; in half of the clips one or two objects, cut from
+    other photographs, move on their own before the camera; exposure drifts, colours change; there is noise, blur,
+    motion blur and compression.
     A place in the photograph where there is nothing to see by which to judge (a clear sky) is drawn again, ten times
     at most.
 
@@ -286,7 +287,8 @@ def synthesize_clip(photo, motion, rng, difficulty=1.0, *, others=(), num_frames
         photo: The photograph, `(height, width, 3)` uint8 or a `Picture`.
         motion: One of `CAMERA_MOTIONS`.
         rng: A `numpy.random.Generator`; the clip is a function of it and the other arguments alone.
-        difficulty: 0 to 1. At 0 there is nothing but the motion, neither slow nor fast; at 1 all of the above in full.
+        difficulty: 0 to 1.5. At 0 there is nothing but the motion, neither slow nor fast; at 1 all of the above in
+            full; beyond 1 more of it, for training harder than testing.
         others: Photographs to cut objects from; by default the photograph itself.
         num_frames: Number of frames.
         size: Side of the clip in pixels.
@@ -306,8 +308,8 @@ def synthesize_clip(photo, motion, rng, difficulty=1.0, *, others=(), num_frames
     """
     if motion not in CAMERA_MOTIONS:
         raise ValueError(f"motion={motion!r} is not known; pass one of {', '.join(CAMERA_MOTIONS)}.")
-    if not 0 <= difficulty <= 1:
-        raise ValueError(f"difficulty={difficulty} is out of range; pass a number from 0 to 1.")
+    if not 0 <= difficulty <= 1.5:
+        raise ValueError(f"difficulty={difficulty} is out of range; pass a number from 0 to 1.5.")
     picture = photo if isinstance(photo, Picture) else Picture(photo)
     for _ in range(10):
         path = _draw_path(motion, rng, num_frames, difficulty)

@@ -13,7 +13,7 @@ def add_flaws(clip, rng, difficulty, others):
     Args:
         clip: `(frames, size, size, 3)` uint8.
         rng: A `numpy.random.Generator`.
-        difficulty: 0 to 1; at 0 the clip is returned as it is.
+        difficulty: 0 to 1.5; at 0 the clip is returned as it is.
         others: `Picture` objects from which passing objects are cut.
 
     Returns:
@@ -30,7 +30,7 @@ def add_flaws(clip, rng, difficulty, others):
         pixels = _recolour(pixels, rng, difficulty)
     pixels = _expose(pixels, rng, difficulty)
     if rng.uniform() < 0.6 * difficulty:
-        pixels += _noise(pixels.size, rng).reshape(pixels.shape) * (rng.uniform(0, 10) * difficulty)
+        pixels += _noise(pixels.size, rng).reshape(pixels.shape) * (rng.uniform(0, 8) * difficulty)
     clip = np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
     if rng.uniform() < 0.25 * difficulty:
         clip = _compress(clip, rng)
@@ -43,8 +43,8 @@ def _pass_by(clip, rng, difficulty, others):
     views = [Image.fromarray(frame) for frame in clip]
     for _ in range(rng.integers(1, 3)):
         picture = others[rng.integers(len(others))]
-        # At most a quarter of the window each: with more, it is the object that a person would call the scene.
-        extent = np.sqrt(rng.uniform(0.02, 0.25) * difficulty) * size
+        # At most a fifth of the window each: with more, it is the object that a person would call the scene.
+        extent = np.sqrt(rng.uniform(0.02, 0.2) * difficulty) * size
         stretch = rng.uniform(0.6, 1.6)
         width, height = extent * stretch, extent / stretch
         cut = min(picture.width, picture.height) * rng.uniform(0.15, 0.6)

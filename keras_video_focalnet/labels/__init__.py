@@ -3,27 +3,69 @@
 import os
 import pathlib
 import re
+from dataclasses import dataclass
 
-# Short name -> file.
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that weights are published for.
+
+    Attributes:
+        long_name: its name in words.
+        aliases: further names that it is known by.
+        classes: number of its classes.
+        file: name of its file of class names in this folder, without the ending; None: no file.
+    """
+
+    long_name: str
+    aliases: tuple[str, ...]
+    classes: int
+    file: str | None
+
+
+# By short name; `weights=` and `labels=` take any name of a data set.
 DATA_SETS = {
-    "k400": "kinetics400",
-    "k600": "kinetics600",
-    "ssv2": "something_something_v2",
-    "diving48": "diving48",
-    "activitynet": "activitynet",
-    "camera_motion": "camera_motion",
+    "k400": DataSet("Kinetics-400", ("kinetics400",), 400, "kinetics400"),
+    "k600": DataSet("Kinetics-600", ("kinetics600",), 600, "kinetics600"),
+    "ssv2": DataSet(
+        "Something-Something-v2",
+        ("something_something_v2", "somethingsomethingv2", "ss_v2", "sthv2"),
+        174,
+        "something_something_v2",
+    ),
+    "diving48": DataSet("Diving-48", ("d48", "diving48_v2"), 48, "diving48"),
+    "activitynet": DataSet("ActivityNet-1.3", ("anet", "activitynet1.3", "anet1.3"), 200, "activitynet"),
+    "imagenet": DataSet("ImageNet-1K", ("imagenet1k", "in1k"), 1000, None),
+    "camera_motion": DataSet("Camera motion", ("cameramotion",), 9, "camera_motion"),
 }
-# Their sizes, so that the set that fits a model is found without reading files.
-CLASSES = {"k400": 400, "k600": 600, "ssv2": 174, "diving48": 48, "activitynet": 200, "camera_motion": 9}
+
+
+def find_data_set(name):
+    """Short name of a data set.
+
+    Args:
+        name: String; its short or long name or an alias; case, spaces, dots, hyphens and underscores do not matter.
+
+    Returns:
+        A key of `DATA_SETS`, or None.
+
+    Example:
+        >>> find_data_set("ActivityNet-1.3")
+        'activitynet'
+    """
+    for short, data_set in DATA_SETS.items():
+        if _plain(name) in map(_plain, (short, data_set.long_name, *data_set.aliases)):
+            return short
+    return None
 
 
 def load_labels(source):
     """Class names of a data set, of a file or as given.
 
     Args:
-        source: A data set by its short or long name (`"k400"`, `"kinetics400"`, `"ssv2"`, `"something_something_v2"`,
-            ...; case, spaces, hyphens and underscores do not matter), the path of a UTF-8 text file with one name a
-            line in the order of the classes, or a list of names.
+        source: A data set by any of its names (`"k400"`, `"Kinetics-400"`, `"ssv2"`, `"something_something_v2"`,
+            ..., see `find_data_set`), the path of a UTF-8 text file with one name a line in the order of the classes,
+            or a list of names.
 
     Returns:
         List of strings, one a class.
@@ -37,11 +79,11 @@ def load_labels(source):
         ['static', 'pan left', 'pan right']
     """
     if isinstance(source, str):
-        for short, long in DATA_SETS.items():
-            if _plain(source) in (_plain(short), _plain(long)):
-                return _read(pathlib.Path(__file__).parent / f"{long}.txt")
+        short = find_data_set(source)
+        if short is not None and DATA_SETS[short].file:
+            return _read(pathlib.Path(__file__).parent / f"{DATA_SETS[short].file}.txt")
         if not os.path.isfile(source):
-            known = ", ".join(f'"{short}"' for short in DATA_SETS)
+            known = ", ".join(f'"{short}"' for short, data_set in DATA_SETS.items() if data_set.file)
             raise ValueError(f"labels={source!r} is no known data set and no file; pass {known}, a path or a list.")
         return _read(pathlib.Path(source))
     if isinstance(source, os.PathLike):
@@ -56,8 +98,8 @@ def load_labels(source):
 
 
 def data_set_of(classes):
-    """Short name of the known data set with that many classes, or None: `data_set_of(400)` is `"k400"`."""
-    return next((name for name, count in CLASSES.items() if count == classes), None)
+    """Short name of the data set with that many classes whose names are known, or None: of 400 it is `"k400"`."""
+    return next((short for short, data_set in DATA_SETS.items() if data_set.file and data_set.classes == classes), None)
 
 
 def labels_for(classes):

@@ -32,7 +32,7 @@ import numpy as np
 
 from keras_video_focalnet.weights.errors import WeightsDownloadError, WeightsFileError
 from keras_video_focalnet.weights.files import DESCRIPTIONS, atomic_write, sniff
-from keras_video_focalnet.weights.safetensors_file import read_safetensors, write_safetensors
+from keras_video_focalnet.weights.safetensors_file import read_safetensors, read_safetensors_metadata, write_safetensors
 
 HOME_VARIABLE = "KERAS_VIDEO_FOCALNET_HOME"
 BASE_URL_VARIABLE = "KERAS_VIDEO_FOCALNET_BASE_URL"
@@ -43,6 +43,7 @@ _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 30
 
 State = dict[str, np.ndarray]
+Metadata = dict[str, str]
 
 
 def cache_dir() -> Path:
@@ -85,24 +86,22 @@ def fetch_state(
     *,
     file_name: str | None = None,
     sha256: str | None = None,
-    convert: Callable[[Path], State],
-    force: bool = False,
+    convert: Callable[[Path], tuple[State, Metadata]],
     use_base_url: bool = True,
-) -> State:
-    """Gives the state that a published file converts to, out of the cache or freshly downloaded into it.
+) -> tuple[State, Metadata]:
+    """Gives the state and the texts that a published file converts to, out of the cache or freshly downloaded into it.
 
     Args:
         url: address of the published file: `https`, `http` or `file`.
         file_name: name of the converted file in the cache; by default made of the address.
         sha256: digest in hexadecimal of the published file, where known.
-        convert: reads the published file, whose name is that of the address, and returns its state; whatever it
-            raises leaves the cache as it was.
-        force: downloads even where the cache has it.
+        convert: reads the published file, whose name is that of the address, and returns its state and
+            the texts to keep with it; whatever it raises leaves the cache as it was.
         use_base_url: whether `KERAS_VIDEO_FOCALNET_BASE_URL`, where set, replaces the address; pass False for an
             address that the user gave.
 
     Returns:
-        Arrays by name.
+        Arrays by name, and texts by name.
 
     Raises:
         WeightsFileError: what came is an HTML page or empty, its digest is not the one expected, or `convert` refused
@@ -112,7 +111,7 @@ def fetch_state(
         ValueError: the address has another scheme, or `sha256` is not a digest.
 
     Example:
-        >>> state = fetch_state(url, convert=read_keras2_h5)  # doctest: +SKIP
+        >>> state, _ = fetch_state(url, convert=lambda path: (read_keras2_h5(path), {}))  # doctest: +SKIP
     """
     address = _address(url, use_base_url)
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
@@ -121,10 +120,9 @@ def fetch_state(
     converted = cache / (file_name or _converted_name(url))
     record = _read_record(converted, url)
     expected = sha256.lower() if sha256 else record.get("source_sha256")
-    if not force or _offline():
-        state = _cached(converted, record, expected)
-        if state is not None:
-            return state
+    cached = _cached(converted, record, expected)
+    if cached is not None:
+        return cached
     if _offline():
         by_hand = cache / source_name(url)
         if not by_hand.is_file():
@@ -139,19 +137,37 @@ def fetch_state(
         return _convert(source, address, url, converted, sha256, expected, convert)
 
 
-def forget(url: str, file_name: str | None = None) -> None:
-    """Drops an address's cached file and recorded digest: the next fetch takes what is there then.
+def undo(url: str, file_name: str | None = None) -> Callable[[], None]:
+    """Notes how the cache stands with an address, so that a fetch of it can be undone.
 
     Args:
-        url: the address, as it was given to `fetch_state`.
+        url: the address, as it will be given to `fetch_state`.
         file_name: likewise.
 
+    Returns:
+        A function that drops the converted file and puts back the record of digests that there is now, if any.
+
     Example:
-        >>> forget("https://example.org/tiny.pth")
+        >>> put_back = undo("https://example.org/tiny.pth")
+        >>> put_back()
     """
     converted = cache_dir() / (file_name or _converted_name(url))
-    _record_path(converted).unlink(missing_ok=True)
-    converted.unlink(missing_ok=True)
+    record = _record_path(converted)
+    before = record.read_bytes() if record.is_file() else None
+    made = [folder for folder in (record.parent, converted.parent) if not folder.is_dir()]
+
+    def put_back():
+        converted.unlink(missing_ok=True)
+        if before is None:
+            record.unlink(missing_ok=True)
+        else:
+            with atomic_write(record) as file:
+                file.write(before)
+        for folder in made:
+            with contextlib.suppress(OSError):  # Not empty: something else was cached.
+                folder.rmdir()
+
+    return put_back
 
 
 def file_sha256(path: str | os.PathLike) -> str:
@@ -204,7 +220,7 @@ def _read_record(converted: Path, url: str) -> dict[str, str]:
     return record if isinstance(record, dict) and record.get("url") == url else {}
 
 
-def _cached(converted: Path, record: dict[str, str], expected: str | None) -> State | None:
+def _cached(converted: Path, record: dict[str, str], expected: str | None) -> tuple[State, Metadata] | None:
     if not converted.is_file() or (record and record.get("source_sha256") != expected):
         return None
     if not record and not _offline():
@@ -212,7 +228,7 @@ def _cached(converted: Path, record: dict[str, str], expected: str | None) -> St
     try:
         if record and file_sha256(converted) != record.get("sha256"):
             raise WeightsFileError(f"{converted}: its digest is not the one recorded when it was written")
-        return read_safetensors(converted)
+        return read_safetensors(converted), read_safetensors_metadata(converted)
     except WeightsFileError as error:
         if _offline():
             raise WeightsFileError(f"{error}; delete it and fetch it again with {OFFLINE_VARIABLE} unset.") from error
@@ -227,8 +243,8 @@ def _convert(
     converted: Path,
     sha256: str | None,
     expected: str | None,
-    convert: Callable[[Path], State],
-) -> State:
+    convert: Callable[[Path], tuple[State, Metadata]],
+) -> tuple[State, Metadata]:
     kind = sniff(source)
     if kind in ("html", "empty", "lfs"):
         raise WeightsFileError(f"{origin}: it is {DESCRIPTIONS[kind]}; check the address.")
@@ -242,17 +258,17 @@ def _convert(
             what = f"was recorded at the first download; if the change is meant, delete {_record_path(converted)}"
         raise WeightsFileError(f"{origin}: its SHA-256 is {digest}, but {expected} {what}.")
     try:
-        state = convert(source)
+        state, metadata = convert(source)
     except WeightsFileError as error:
         # The temporary file that it names will be gone.
         raise WeightsFileError(str(error).replace(os.fspath(source), str(origin))) from error
     converted.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(converted, state)
+    write_safetensors(converted, state, metadata)
     record = {"url": url, "source_sha256": digest, "sha256": file_sha256(converted)}
     _record_path(converted).parent.mkdir(exist_ok=True)
     with atomic_write(_record_path(converted)) as file:
         file.write(json.dumps(record, indent=1).encode())
-    return state
+    return state, metadata
 
 
 @contextlib.contextmanager

@@ -19,11 +19,9 @@ import numpy as np
 
 from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.files import DESCRIPTIONS, sniff
+from keras_video_focalnet.weights.hdf5 import TensorFile, named_errors, read
 
 _AGAIN = "give a .h5 that a Keras 2 Video-FocalNet's save_weights wrote"
-
-# Keras does not compress weights; somebody may have, and float weights shrink little.
-_GROWTH = 64
 
 # From the axes of a Keras kernel to those of PyTorch, by rank: (in, out), (k, in, out), (kh, kw, in, out), ...
 _AXES = {1: (0,), 2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1), 5: (4, 3, 0, 1, 2)}
@@ -42,7 +40,7 @@ class _Weight:
         return self.data.shape
 
     def array(self) -> np.ndarray:
-        return np.ascontiguousarray(self.data[()].transpose(_AXES[self.data.ndim]))
+        return np.ascontiguousarray(read(self.data).transpose(_AXES[self.data.ndim]))
 
 
 class _Cursor:
@@ -122,27 +120,22 @@ def read_keras2_h5(path: str | os.PathLike) -> dict[str, np.ndarray]:
         (19, 8)
     """
     kind = sniff(path)
-    try:
+    with named_errors(path):
         if kind != "hdf5":
             raise WeightsFileError(f"not an HDF5 file: it is {DESCRIPTIONS[kind]}; download the file again")
-        try:
-            with h5py.File(path, "r") as file:
-                return _state(file)
-        except WeightsFileError:
-            raise
-        except Exception as error:  # h5py tells of damage by OSError, KeyError, RuntimeError, ValueError, ...
-            raise WeightsFileError(f"the HDF5 file is damaged or cut short ({error}); download it again") from error
-    except WeightsFileError as error:
-        raise WeightsFileError(f"{os.fspath(path)}: {error}") from error
+        with h5py.File(path, "r") as file:
+            return _state(TensorFile(file, os.path.getsize(path)))
 
 
-def _state(file: h5py.File) -> dict[str, np.ndarray]:
-    root = file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
+def _state(file: TensorFile) -> dict[str, np.ndarray]:
+    root = file.root
+    if "layer_names" not in root.attrs and file.has(root, "model_weights"):
+        root = file.group(root, "model_weights")
     if not any(name.startswith("layer_names") for name in root.attrs):
-        new = "layers" in file or "_layer_checkpoint_dependencies" in file
+        new = file.has(root, "layers") or file.has(root, "_layer_checkpoint_dependencies")
         what = "a Keras 3 .weights.h5 (rename it so)" if new else "without the attribute 'layer_names'"
         raise WeightsFileError(f"not a file of Keras 2's save_weights: {what}; {_AGAIN}")
-    groups = [_Cursor(name, weights) for name, weights in _groups(root) if weights]
+    groups = [_Cursor(name, weights) for name, weights in _groups(file, root) if weights]
     if len(groups) < 3:
         raise WeightsFileError(
             f"only {len(groups)} groups have weights; an embedding, stages and a norm need 3; {_AGAIN}"
@@ -164,14 +157,15 @@ def _state(file: h5py.File) -> dict[str, np.ndarray]:
     return state
 
 
-def _groups(root: h5py.Group) -> Iterator[tuple[str, list[_Weight]]]:
+def _groups(file: TensorFile, root: h5py.Group) -> Iterator[tuple[str, list[_Weight]]]:
     names = _names(root, "layer_names")
-    for name in names:
-        yield name, [_weight(root[name], path) for path in _names(root[name], "weight_names")]
     # Weights that the model owns itself, which Keras keeps apart from its layers.
     own = "top_level_model_weights"
-    if own in root and own not in names and "weight_names" in root[own].attrs:
-        yield own, [_weight(root[own], path) for path in _names(root[own], "weight_names")]
+    if own not in names and file.has(root, own) and "weight_names" in file.group(root, own).attrs:
+        names.append(own)
+    for name in names:
+        group = file.group(root, name)
+        yield name, [_weight(file, group, path) for path in _names(group, "weight_names")]
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
@@ -188,18 +182,10 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in found]
 
 
-def _weight(group: h5py.Group, path: str) -> _Weight:
-    data = group.get(path)
-    if not isinstance(data, h5py.Dataset):
-        raise WeightsFileError(f"tensor {path!r} is listed in group {group.name!r} but missing; {_AGAIN}")
-    if data.dtype.kind != "f" or data.ndim not in _AXES:
-        raise WeightsFileError(
-            f"tensor {path!r} is of type {data.dtype} and shape {data.shape}, not a weight; {_AGAIN}"
-        )
-    # Numbers kept in another file, or made up from a fill value, are none of a weights file.
-    outside = data.external or data.is_virtual or data.file.filename != group.file.filename
-    if outside or data.nbytes > _GROWTH * data.id.get_storage_size():
-        raise WeightsFileError(f"tensor {path!r} has no numbers of its own in the file; {_AGAIN}")
+def _weight(file: TensorFile, group: h5py.Group, path: str) -> _Weight:
+    data = file.tensor(group, path)
+    if data.ndim not in _AXES:
+        raise WeightsFileError(f"tensor {path!r} has shape {data.shape}, not that of a weight; {_AGAIN}")
     return _Weight(path, path.rsplit("/", 1)[-1].split(":")[0], data)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from keras_video_focalnet.weights.errors import WeightsFileError
 
 HEAD = ("head.weight", "head.bias")
+TEMPORAL_INITS = ("identity", "random")
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,52 @@ def reference_slots(model):
     """Map each name of the reference's checkpoint to the variable of a built model.
 
     Args:
-        model: a built functional model of our layers (`VideoFocalNet`, or the same graph inside another model).
+        model: a built functional model of our layers (`VideoFocalNet`, or one inside another model).
 
     Returns:
         Dict of `Slot`, in the order of the network.
+
+    Raises:
+        ValueError: if the model has no layers of ours, two networks of ours, or quantized kernels.
     """
+    slots = _slots(model)
+    if not any(name.startswith(("patch_embed.", "layers.")) for name in slots):
+        raise ValueError(
+            f"the model {model.name!r} has no layers of a Video-FocalNet in it; pass a built VideoFocalNet."
+        )
+    for name, slot in slots.items():
+        if "float" not in keras.backend.standardize_dtype(slot.variable.dtype):
+            raise ValueError(
+                f"the model {model.name!r} is quantized ({name!r} is {slot.variable.dtype}), so it has no weights of "
+                "the reference's kind; convert or load before model.quantize, and save it whole with model.save."
+            )
+    return slots
+
+
+def _slots(model):
     slots = {}
     for layer in model.layers:
-        name = layer.name
-        if name == "patch_embed":
-            _embedding(slots, "patch_embed", layer)
-        elif name.startswith("stage") and name.endswith("_downsample"):
-            _embedding(slots, f"layers.{name[5 : -len('_downsample')]}.downsample", layer)
-        elif name.startswith("stage") and "_block" in name:
-            stage, block = name[5:].split("_block")
-            _block(slots, f"layers.{stage}.blocks.{block}", layer)
-        elif name == "norm":
-            _norm(slots, "norm", layer)
-        elif name == "head":
-            _dense(slots, "head", layer)
+        found = _slots(layer) if isinstance(layer, keras.Model) else _layer_slots(layer)
+        twice = next((name for name in found if name in slots), None)
+        if twice is not None:
+            raise ValueError(f"the model {model.name!r} holds two tensors {twice!r}; pass the one network meant.")
+        slots.update(found)
+    return slots
+
+
+def _layer_slots(layer):
+    slots, name = {}, layer.name
+    if name == "patch_embed":
+        _embedding(slots, "patch_embed", layer)
+    elif name.startswith("stage") and name.endswith("_downsample"):
+        _embedding(slots, f"layers.{name[5 : -len('_downsample')]}.downsample", layer)
+    elif name.startswith("stage") and "_block" in name:
+        stage, block = name[5:].split("_block")
+        _block(slots, f"layers.{stage}.blocks.{block}", layer)
+    elif name == "norm":
+        _norm(slots, "norm", layer)
+    elif name == "head":
+        _dense(slots, "head", layer)
     return slots
 
 
@@ -130,6 +158,38 @@ def is_temporal(name):
     return "_temporal." in name
 
 
+def check_temporal_init(value):
+    """Check the argument `temporal_init`, early: before anything is downloaded or built.
+
+    Raises:
+        ValueError: if it is neither `"identity"` nor `"random"`.
+    """
+    if value not in TEMPORAL_INITS:
+        raise ValueError(f'temporal_init must be "identity" or "random", received {value!r}.')
+
+
+def check_head(state, origin="state"):
+    """Check that the classifier in a state, where it has one, is a matrix and a vector of as many classes.
+
+    Raises:
+        WeightsFileError: if it is not; the message names the origin and the tensor.
+    """
+    for name, rank in zip(HEAD, (2, 1), strict=True):
+        if not any(other in state for other in HEAD):
+            return
+        if name not in state:
+            raise WeightsFileError(f"{origin}: the tensor {name!r} is missing, where the classifier's other is there.")
+        if np.ndim(state[name]) != rank:
+            raise WeightsFileError(
+                f"{origin}: the tensor {name!r} has shape {np.shape(state[name])} where a classifier has {rank} axes."
+            )
+    classes = [np.shape(state[name])[0] for name in HEAD]
+    if classes[0] != classes[1]:
+        raise WeightsFileError(
+            f"{origin}: the tensor 'head.bias' is of {classes[1]} classes and 'head.weight' of {classes[0]}."
+        )
+
+
 def load_state(model, state, origin="state", temporal_init="identity"):
     """Move a state into a model. Everything is checked before the first variable changes.
 
@@ -149,8 +209,8 @@ def load_state(model, state, origin="state", temporal_init="identity"):
         WeightsFileError: if a tensor is missing, left over, or has a wrong shape; it names the first.
         ValueError: if `temporal_init` is unknown.
     """
-    if temporal_init not in ("identity", "random"):
-        raise ValueError(f'temporal_init must be "identity" or "random", received {temporal_init!r}.')
+    check_temporal_init(temporal_init)
+    check_head(state, origin)
     slots = reference_slots(model)
     from_image = not any(is_temporal(name) for name in state)
     skipped = [name for name in slots if from_image and is_temporal(name)]

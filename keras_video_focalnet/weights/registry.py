@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from keras_video_focalnet.labels import DATA_SETS, find_data_set
+
 _KERAS_PORT = "https://github.com/innat/Video-FocalNets/releases/download/v1.0/"
 _FOCALNET = "https://github.com/microsoft/FocalNet/releases/download/v1.0.0/"
 
@@ -24,7 +26,6 @@ class Entry:
         architecture: name of the builder, as `"VideoFocalNetT"`.
         name: key of the data set, which `weights=` takes, as `"k400"`.
         long_name: the data set's name in words.
-        aliases: further names that `weights=` takes.
         classes: number of classes of the classifier.
         labels: name of the file of class names in `keras_video_focalnet/labels`, without its ending; None: no file.
         input_shape: what it was trained on, `(frames, height, width, 3)`; an image model has 1 frame.
@@ -43,7 +44,6 @@ class Entry:
     architecture: str
     name: str
     long_name: str
-    aliases: tuple[str, ...]
     classes: int
     labels: str | None
     input_shape: tuple[int, int, int, int]
@@ -69,22 +69,8 @@ class Entry:
         return f"{self.architecture}_{self.name}.safetensors"
 
 
-# key: (name in words, further names, classes, labels file, views)
-_DATA_SETS = {
-    "k400": ("Kinetics-400", ("kinetics400",), 400, "kinetics400", (4, 3)),
-    "k600": ("Kinetics-600", ("kinetics600",), 600, "kinetics600", (4, 3)),
-    "ssv2": (
-        "Something-Something-v2",
-        ("something_something_v2", "somethingsomethingv2", "ss_v2", "sthv2"),
-        174,
-        "something_something_v2",
-        (1, 3),
-    ),
-    "diving48": ("Diving-48", ("d48", "diving48_v2"), 48, "diving48", (1, 3)),
-    "activitynet": ("ActivityNet-1.3", ("anet", "activitynet1.3", "anet1.3"), 200, "activitynet", (1, 3)),
-    "imagenet": ("ImageNet-1K", ("imagenet1k", "in1k"), 1000, None, None),
-    "camera_motion": ("Camera motion", ("cameramotion",), 9, "camera_motion", None),
-}
+# Clips and crops a video that the paper tests with (section 4.1).
+_VIEWS = {"k400": (4, 3), "k600": (4, 3), "ssv2": (1, 3), "diving48": (1, 3), "activitynet": (1, 3)}
 
 # architecture: (letter in file names, FocalNet's name, width of the classifier's input, parameters at 400, GMAC)
 _ARCHITECTURES = {
@@ -115,35 +101,35 @@ _VIDEO = (
 )
 
 
+def _data_set(architecture: str, name: str) -> dict:
+    data_set = DATA_SETS[name]
+    return {
+        "architecture": architecture,
+        "name": name,
+        "long_name": data_set.long_name,
+        "classes": data_set.classes,
+        "labels": data_set.file,
+    }
+
+
 def _video(architecture: str, name: str, file_part: str, top1: float, google_drive: str) -> Entry:
     letter, _, width, parameters, gmac = _ARCHITECTURES[architecture]
-    long_name, aliases, classes, labels, views = _DATA_SETS[name]
+    classes = DATA_SETS[name].classes
     return Entry(
-        architecture,
-        name,
-        long_name,
-        aliases,
-        classes,
-        labels,
+        **_data_set(architecture, name),
         input_shape=(8, 224, 224, 3),
         parameters=parameters + (classes - 400) * (width + 1),
         gmac=gmac,
         top1=top1,
-        views=views,
+        views=_VIEWS[name],
         url=f"{_KERAS_PORT}TFVideoFocalNet{letter}_{file_part}_8x224.h5",
         google_drive=google_drive,
     )
 
 
 def _imagenet(architecture: str) -> Entry:
-    long_name, aliases, classes, labels, _ = _DATA_SETS["imagenet"]
     return Entry(
-        architecture,
-        "imagenet",
-        long_name,
-        aliases,
-        classes,
-        labels,
+        **_data_set(architecture, "imagenet"),
         input_shape=(1, 224, 224, 3),
         url=f"{_FOCALNET}focalnet_{_ARCHITECTURES[architecture][1]}_srf.pth",
         source=_IMAGENET_NOTE,
@@ -151,14 +137,8 @@ def _imagenet(architecture: str) -> Entry:
 
 
 def _camera_motion() -> Entry:
-    long_name, aliases, classes, labels, _ = _DATA_SETS["camera_motion"]
     return Entry(
-        "VideoFocalNetNano",
-        "camera_motion",
-        long_name,
-        aliases,
-        classes,
-        labels,
+        **_data_set("VideoFocalNetNano", "camera_motion"),
         input_shape=(8, 64, 64, 3),
         bundled="nano_camera_motion.safetensors",
         licence="Apache-2.0",
@@ -178,7 +158,7 @@ def find(architecture: str, weights: str) -> Entry:
 
     Args:
         architecture: `"VideoFocalNetT"`, or short `"tiny"` or `"t"`; likewise S, B and Nano.
-        weights: key or long name of a data set; case, spaces, hyphens and underscores do not matter.
+        weights: any name of a data set, see `labels.find_data_set`.
 
     Returns:
         The entry.
@@ -191,10 +171,9 @@ def find(architecture: str, weights: str) -> Entry:
         79.8
     """
     name = _architecture(architecture)
-    wanted = _plain(weights)
+    wanted = find_data_set(weights)
     for entry in REGISTRY:
-        known = {entry.name, entry.long_name, *entry.aliases}
-        if entry.architecture == name and wanted in map(_plain, known):
+        if entry.architecture == name and entry.name == wanted:
             return entry
     raise ValueError(
         f"weights={weights!r} is not published for {name}; use one of {', '.join(map(repr, list_models(name)))}, "

@@ -11,7 +11,6 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -163,7 +162,7 @@ def read_torch_checkpoint(path: str | os.PathLike) -> Any:
     return _with_checkpoint(path, lambda checkpoint: checkpoint.resolve(checkpoint.root, {}))
 
 
-def read_state_dict(path: str | os.PathLike, needed: Collection[str] | None = None) -> dict[str, np.ndarray]:
+def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the parameters of a model from a `torch.save` file, and nothing else of it.
 
     The parameters are looked for under the key `model`, then `state_dict`, then at the top; the prefix `module.` that
@@ -171,13 +170,12 @@ def read_state_dict(path: str | os.PathLike, needed: Collection[str] | None = No
 
     Args:
         path: a `.pth` or `.pt` file, of the zip or the legacy format.
-        needed: the names that must be tensors. By default all with a dot in them, as every parameter's name has.
 
     Returns:
         Arrays by name, in the file's order, each with the file's element type (bfloat16 as float32).
 
     Raises:
-        WeightsFileError: not a PyTorch checkpoint, a damaged one, without parameters, or with a needed tensor that is
+        WeightsFileError: not a PyTorch checkpoint, a damaged one, without parameters, or with a parameter that is
             an object of another class; names the file and the first such thing.
         OSError: the file cannot be opened.
 
@@ -186,10 +184,10 @@ def read_state_dict(path: str | os.PathLike, needed: Collection[str] | None = No
         >>> state["head.weight"].shape
         (7, 64)
     """
-    return _with_checkpoint(path, lambda checkpoint: _state(checkpoint, needed))
+    return _with_checkpoint(path, _state)
 
 
-def _state(checkpoint: _Checkpoint, needed: Collection[str] | None) -> dict[str, np.ndarray]:
+def _state(checkpoint: _Checkpoint) -> dict[str, np.ndarray]:
     entries = _entries(checkpoint.root)
     prefix = "module." if entries and all(str(name).startswith("module.") for name in entries) else ""
     state = {}
@@ -200,7 +198,8 @@ def _state(checkpoint: _Checkpoint, needed: Collection[str] | None) -> dict[str,
                 state[name] = checkpoint.tensor(value)
             except WeightsFileError as error:
                 raise WeightsFileError(f"tensor {name!r}: {error}") from error
-        elif isinstance(value, Placeholder) and ("." in name if needed is None else name in needed):
+        # Every parameter's name has a dot in it.
+        elif isinstance(value, Placeholder) and "." in name:
             raise WeightsFileError(
                 f"tensor {name!r} is not a plain tensor but an object of {value.name}; "
                 "save the model's state_dict() with plain dense tensors"

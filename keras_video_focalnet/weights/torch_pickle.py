@@ -102,15 +102,19 @@ def _rebuild_with_state(function, cls, args, state):
     return function.function(*args) if allowed else Placeholder("torch.Tensor of a subclass")
 
 
-def _ordered_dict(items=()):
-    # An argument occurs in files of Python 2 only; keys are checked where they are set.
-    pairs = items if isinstance(items, list) else []
-    return {pair[0]: pair[1] for pair in pairs if isinstance(pair, (list, tuple)) and isinstance(pair[0], str)}
+def _size(size=()):
+    # Only what costs nothing: a pickle may ask a thousand times for a copy of one long list.
+    return size if type(size) is tuple else Placeholder("torch.Size")
+
+
+def _ordered_dict(*items):
+    # torch.save sets the items afterwards, and copies of a list given here could again be many.
+    return Placeholder("collections.OrderedDict, made of a list") if items else {}
 
 
 _NAMES: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): Builder(_ordered_dict),
-    ("torch", "Size"): Builder(lambda size=(): tuple(size) if isinstance(size, (tuple, list)) else ()),
+    ("torch", "Size"): Builder(_size),
     ("torch._utils", "_rebuild_tensor"): Builder(_rebuild_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Builder(_rebuild_tensor),
     ("torch._utils", "_rebuild_tensor_v3"): Builder(_rebuild_tensor_with_type),

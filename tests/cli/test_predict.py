@@ -75,7 +75,7 @@ def test_json(folder, colours):
     assert result.exit_code == 0
     (answer,) = json.loads(result.stdout)
     assert answer.pop("predictions") == [{"label": "class 1", "score": pytest.approx(0.9994, abs=5e-4)}]
-    assert answer == {"file": str(file), "model": "colours", "weights": colours}
+    assert answer == {"file": str(file), "model": "colours", "weights": colours, "labels": "none"}
 
 
 def test_start_and_end(folder, colours):
@@ -306,3 +306,44 @@ def test_a_long_video_name_and_ten_answers_fit_80_columns(tmp_path):
     file, _, *table = result.stdout.splitlines()
     assert file == str(path)
     assert max(map(len, table)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"<html></html>", "an HTML page"), (b"", "an empty file"), (b"PK\x03\x04" + bytes(99), "cannot be loaded")],
+)
+def test_files_that_are_no_model(folder, tmp_path, content, message):
+    path = tmp_path / "page.keras"
+    path.write_bytes(content)
+    result = invoke(folder / "red.mp4", "--weights", path)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: --weights {path}: ")
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["cloned", "wrapped"])
+@pytest.mark.parametrize("preprocessing", [True, False])
+def test_layers_tell_whether_pixels_are_normalized_inside(kind, preprocessing):
+    shape = (2, 32, 32, 3)
+    network = VideoFocalNet(2, (1, 1, 1, 1), input_shape=shape, classes=9, include_preprocessing=preprocessing)
+    if kind == "cloned":
+        network = keras.models.clone_model(network)
+    else:
+        network = keras.Sequential([keras.Input(shape), keras.Sequential([network])])
+    assert predict_module._takes_pixels(network) is preprocessing
+
+
+def test_assumed_names_are_said_to_be(folder, tmp_path, colours):
+    labels = [f"name {index}" for index in range(9)]
+    network = VideoFocalNet(2, (1, 1, 1, 1), input_shape=(2, 32, 32, 3), classes=9, labels=labels)
+    network.save(tmp_path / "model.keras")
+    colour_model(channels=9).save(tmp_path / "assumed.keras")
+    for path, named_by in (
+        (tmp_path / "model.keras", "model"),
+        (tmp_path / "assumed.keras", "assumed"),
+        (colours, "none"),
+    ):
+        (answer,) = json.loads(invoke(folder / "blue.mp4", "--weights", path, "--json").stdout)
+        assert answer["labels"] == named_by
+        table = invoke(folder / "blue.mp4", "--weights", path, env={"COLUMNS": "300"}).stdout
+        assert ("assumed from its number of classes" in table) is (named_by == "assumed")

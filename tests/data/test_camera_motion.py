@@ -233,7 +233,7 @@ def test_path_follows_its_easing():
         (lambda p: move_window(p[..., 0].astype(float)[..., None], "pan left"), "uint8"),
         (lambda p: Picture(p.astype(np.float32)), "scale floats to 0-255"),
         (lambda p: synthesize_clip(p, "dolly", np.random.default_rng(0)), "pass one of static"),
-        (lambda p: synthesize_clip(p, "static", np.random.default_rng(0), 2.0), "from 0 to 1"),
+        (lambda p: synthesize_clip(p, "static", np.random.default_rng(0), 2.0), "from 0 to 1.5"),
         (lambda p: augment(np.zeros((1, 8, 4, 5, 3)), [0], np.random.default_rng(0)), "square"),
     ],
 )

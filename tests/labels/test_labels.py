@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from keras_video_focalnet.labels import CLASSES, DATA_SETS, data_set_of, labels_for, load_labels
+from keras_video_focalnet.labels import DATA_SETS, data_set_of, labels_for, load_labels
 
 pytestmark = pytest.mark.backend_free
 
@@ -26,20 +26,36 @@ def test_every_data_set(name):
     assert (len(labels), labels[0], labels[-1]) == (count, first, last)
     assert len(set(labels)) == count
     assert all(label == label.strip() != "" for label in labels)
-    assert count == CLASSES[name]
+    assert count == DATA_SETS[name].classes
 
 
-@pytest.mark.parametrize("name", DATA_SETS)
+@pytest.mark.parametrize("name", ENDS)
 def test_long_names_and_spellings(name):
     labels = load_labels(name)
-    long = DATA_SETS[name]
+    long = DATA_SETS[name].file
     for spelling in (long, long.upper(), long.replace("_", "-"), long.replace("_", " "), name.upper()):
         assert load_labels(spelling) == labels
 
 
-@pytest.mark.parametrize("spelling", ["Kinetics-400", "kinetics_400"])
-def test_names_in_words(spelling):
-    assert len(load_labels(spelling)) == 400
+@pytest.mark.parametrize(
+    ("spelling", "classes"),
+    [
+        ("Kinetics-400", 400),
+        ("kinetics_400", 400),
+        ("anet", 200),
+        ("ActivityNet-1.3", 200),
+        ("d48", 48),
+        ("sthv2", 174),
+    ],
+)
+def test_names_that_weights_take_too(spelling, classes):
+    assert len(load_labels(spelling)) == classes
+
+
+def test_a_data_set_without_names():
+    assert labels_for(1000) is None
+    with pytest.raises(ValueError, match="labels='imagenet' is no known data set and no file; pass \"k400\""):
+        load_labels("imagenet")
 
 
 def test_camera_motion_in_the_order_of_the_model():

@@ -267,6 +267,24 @@ def test_too_few_groups_and_no_stage(tmp_path):
         read_keras2_h5(layout.write(tmp_path / "bad.h5"))
 
 
+def test_one_tensor_listed_many_times(tmp_path):
+    path = Layout().write(tmp_path / "bad.h5")
+    with h5py.File(path, "a") as file:
+        name = weight_name(file, 0)
+        file["head"].attrs["weight_names"] = [name.encode()] * 400
+    with pytest.raises(WeightsFileError, match=rf"bad\.h5: tensor 'head/{name}' is one that occurred before"):
+        read_keras2_h5(path)
+
+
+def test_a_group_in_another_file(tmp_path):
+    path, other = (Layout().write(tmp_path / name) for name in ("bad.h5", "other.h5"))
+    with h5py.File(path, "a") as file:
+        del file["norm"]
+        file["norm"] = h5py.ExternalLink(str(other), "norm")
+    with pytest.raises(WeightsFileError, match=r"bad\.h5: group 'norm' is a link"):
+        read_keras2_h5(path)
+
+
 def test_numbers_that_are_not_in_the_file(tmp_path):
     path = Layout().write(tmp_path / "bad.h5")
     secret = tmp_path / "secret"

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import keras_video_focalnet.weights.registry as registry
+from keras_video_focalnet.labels import DATA_SETS
 
 pytestmark = pytest.mark.backend_free
 
@@ -85,7 +86,7 @@ def test_names_and_long_names(architecture, weights, name):
 
 def test_no_name_means_two_things():
     for entry in registry.REGISTRY:
-        for name in (entry.name, entry.long_name, *entry.aliases):
+        for name in (entry.name, entry.long_name, *DATA_SETS[entry.name].aliases):
             assert registry.find(entry.architecture, name) is entry
 
 

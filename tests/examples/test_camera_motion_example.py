@@ -1,0 +1,93 @@
+"""The camera-motion example: its split, its batches, its footage, and what its weights say of clear cases."""
+
+import numpy as np
+import pytest
+
+from examples.camera_motion.footage import SHOTS, STILL_SHOTS
+from examples.camera_motion.photographs import HELD_OUT, TRAINING, installed_file, load_photographs, vary_photographs
+from keras_video_focalnet.data.camera_motion import CAMERA_MOTIONS, OPPOSITE, move_window
+
+
+@pytest.mark.backend_free
+def test_no_photograph_is_both_trained_on_and_held_out():
+    assert not set(TRAINING) & set(HELD_OUT)
+    assert len(set(TRAINING)) == len(TRAINING) and len(set(HELD_OUT)) == len(HELD_OUT) == 5
+    for photograph in load_photographs(TRAINING + HELD_OUT):
+        assert photograph.dtype == np.uint8 and photograph.shape[2] == 3 and min(photograph.shape[:2]) >= 150
+
+
+@pytest.mark.backend_free
+def test_varied_photographs_are_a_function_of_the_seed():
+    photographs = load_photographs(TRAINING[:3])
+    first, second = (vary_photographs(photographs, 12, np.random.default_rng(4)) for _ in range(2))
+    assert len(first) == 15
+    views = [[np.asarray(p.window((100, 90), 120)) for p in pictures] for pictures in (first, second)]
+    assert np.array_equal(*views)
+    assert not np.array_equal(views[0][3], views[0][4])
+
+
+@pytest.mark.backend_free
+def test_missing_package_is_named_with_its_remedy():
+    with pytest.raises(FileNotFoundError, match="pip install"):
+        installed_file("no_such_package/picture.png")
+    with pytest.raises(FileNotFoundError, match="no_such_picture.png"):
+        installed_file("skimage/data/no_such_picture.png")
+
+
+@pytest.mark.backend_free
+def test_shots_do_not_overlap_and_bear_known_labels():
+    assert set(STILL_SHOTS) <= set(SHOTS)
+    assert all(shot.motion in CAMERA_MOTIONS for shot in SHOTS)
+    for before, after in zip(SHOTS, SHOTS[1:], strict=False):
+        assert before.video != after.video or before.last == after.first
+
+
+@pytest.mark.backend_free
+def test_shot_is_cut_at_its_frames():
+    shot = SHOTS[5]
+    assert shot.clip(num_frames=4, size=32).shape == (4, 32, 32, 3)
+    frames = shot.frames()
+    assert frames.shape == (8, 272, 640, 3)
+    # A neighbouring shot in it would differ from its first frame as much as any two pictures do.
+    assert np.abs(frames.astype(int) - frames[0]).mean((1, 2, 3)).max() < 25
+
+
+def test_batches_are_balanced_and_a_function_of_the_seed():
+    from examples.camera_motion.train import MotionClips
+
+    photographs = vary_photographs(load_photographs(TRAINING[:2]), 2, np.random.default_rng(0))
+    first, second = (MotionClips(photographs, steps=10, scenes=2, seed=3, easy=0.5) for _ in range(2))
+    clips, labels = first[7]
+    assert clips.shape == (18, 8, 64, 64, 3) and clips.dtype == np.uint8
+    assert np.bincount(labels, minlength=9).tolist() == [2] * 9
+    assert np.array_equal(second[7][0], clips) and not np.array_equal(first[8][0], clips)
+
+
+def test_first_weights_are_silent_on_a_still_clip():
+    import keras
+
+    from examples.camera_motion.first_weights import prepare
+    from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+
+    model = VideoFocalNetNano(weights=None, classes=9)
+    prepare(model, seed=0)
+    temporal = keras.Model(model.input, model.get_layer("stage0_block0").output[2])
+    photograph = load_photographs(HELD_OUT[:1])[0]
+    middle = slice(3, 5)  # away from the zero padding at both ends of time
+    still, moving = (temporal.predict(move_window(photograph, m)[None], verbose=0) for m in ("static", "pan left"))
+    spread = [float(np.std(modulator[0, middle])) for modulator in (still, moving)]
+    assert spread[0] < 0.3 * spread[1]
+
+
+def test_weights_that_ship_tell_clear_motions_of_a_photograph_never_trained_on():
+    from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+
+    model = VideoFocalNetNano(weights="camera_motion")
+    clips = np.stack([move_window(load_photographs(HELD_OUT[:1])[0], motion) for motion in CAMERA_MOTIONS])
+
+    def said(clips):
+        return [CAMERA_MOTIONS[i] for i in model.predict(clips, verbose=0).argmax(-1)]
+
+    assert said(clips) == list(CAMERA_MOTIONS)
+    assert said(clips[:, ::-1]) == [OPPOSITE[motion] for motion in CAMERA_MOTIONS]
+    assert said(np.repeat(clips[:, 4:5], 8, axis=1)) == ["static"] * 9
