@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 BACKENDS := tensorflow jax torch
+# Two processes for the two cores that the tests are measured on; WORKERS=0 runs them in one.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -q
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test test-free test-docs test-notebooks $(BACKENDS:%=test-%) lint verify clean
@@ -15,17 +18,17 @@ test: $(VENV)/.dev
 	$(MAKE) test-free $(BACKENDS:%=test-%) test-docs test-notebooks
 
 test-free: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m "backend_free and not slow"
+	$(PYTEST) -n $(WORKERS) -m "backend_free and not slow"
 
 $(BACKENDS:%=test-%): test-%: $(VENV)/.dev
-	KERAS_BACKEND=$* $(BIN)/python -m pytest -q -m "not backend_free and not slow"
+	KERAS_BACKEND=$* $(PYTEST) -n $(WORKERS) -m "not backend_free and not slow"
 
 # The examples in docstrings; JAX prints shapes as plain tuples.
 test-docs: $(VENV)/.dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q --doctest-modules keras_video_focalnet
+	KERAS_BACKEND=jax $(PYTEST) --doctest-modules keras_video_focalnet
 
 test-notebooks: $(VENV)/.dev
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q --nbmake notebooks
+	KERAS_BACKEND=tensorflow $(PYTEST) --nbmake notebooks
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
