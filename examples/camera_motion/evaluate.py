@@ -7,6 +7,7 @@ seen through a moving window, 95 % for reversed clips and for single frames.
 """
 
 import os
+from pathlib import PurePosixPath
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -15,6 +16,7 @@ import click
 import numpy as np
 
 from examples.camera_motion.footage import SHOTS, moved_footage
+from examples.camera_motion.photographs import HELD_OUT
 from examples.camera_motion.train import unseen_photograph_clips
 from keras_video_focalnet.data.camera_motion import CAMERA_MOTIONS, OPPOSITE
 from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
@@ -35,7 +37,7 @@ def measure(model, clips, labels):
     Returns:
         A dict: `accuracy`; `reversal`, the share of clips whose answer becomes its opposite when the frames are
         reversed; `repeated`, the share that is static when the clip is its middle frame, repeated; `confusion`,
-        `(9, 9)` counts, row the motion, column the answer.
+        `(9, 9)` counts, row the motion, column the answer; `right`, whether each answer is.
     """
     said = predict(model, clips)
     confusion = np.zeros((len(CAMERA_MOTIONS),) * 2, int)
@@ -47,6 +49,7 @@ def measure(model, clips, labels):
         "reversal": float((predict(model, clips[:, ::-1]) == REVERSED[said]).mean()),
         "repeated": float((predict(model, np.ascontiguousarray(frozen)) == 0).mean()),
         "confusion": confusion,
+        "right": said == labels,
     }
 
 
@@ -76,6 +79,11 @@ def main(weights, photograph_clips, footage_places, seed, check):
         for name, result in results.items()
     ]
     click.echo(markdown_table(header, rows))
+    click.echo("\nAccuracy on each photograph\n")
+    photograph = np.arange(photograph_clips) // len(CAMERA_MOTIONS) % len(HELD_OUT)
+    right = results["unseen photographs"]["right"]
+    shares = [f"{100 * right[photograph == index].mean():.1f} %" for index in range(len(HELD_OUT))]
+    click.echo(markdown_table([PurePosixPath(name).stem for name in HELD_OUT], [shares]))
     for name, result in results.items():
         click.echo(f"\nConfusion on {name} (row: what the camera did, column: what was said)\n")
         cells = [[motion, *counts] for motion, counts in zip(CAMERA_MOTIONS, result["confusion"], strict=True)]
