@@ -1,0 +1,205 @@
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_video_focalnet.weights import download
+from keras_video_focalnet.weights.errors import WeightsDownloadError, WeightsFileError
+from tests.weights.served import CACHED, Server, digest, fetch, listing, published
+
+pytestmark = pytest.mark.backend_free
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def refused(cache, error, message, names):
+    before = listing(cache)
+    with pytest.raises(error, match=message) as caught:
+        yield
+    assert names in str(caught.value)
+    assert listing(cache) == before
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["empty cache", "full cache"])
+@pytest.mark.parametrize(
+    ("path", "message", "error"),
+    [
+        ("/absent.pth", "HTTP 404", WeightsDownloadError),
+        ("/broken/tiny.pth", "HTTP 500", WeightsDownloadError),
+        ("/cut/tiny.pth", "cut before the file was complete", WeightsDownloadError),
+        ("/page.pth", "an HTML page", WeightsFileError),
+        ("/empty.pth", "an empty file", WeightsFileError),
+        ("/damaged.pth", "damaged.pth: tensor", WeightsFileError),
+    ],
+)
+def test_failed_downloads(server, cache, warm, path, message, error):
+    if warm:
+        fetch(f"{server.base}/tiny.pth", file_name="other.safetensors")
+    server.files["page.pth"] = b"<!DOCTYPE html><title>Sign in</title>"
+    server.files["empty.pth"] = b""
+    server.files["damaged.pth"] = server.files["tiny.pth"][:-7]
+    with refused(cache, error, message, server.base + path):
+        fetch(server.base + path)
+    # And it starts cleanly afterwards.
+    fetch(f"{server.base}/tiny.pth")
+    assert "tiny.safetensors" in listing(cache)
+
+
+def test_no_server(cache):
+    with Server() as server:
+        base = server.base
+    with refused(cache, WeightsDownloadError, "connection failed", base):
+        fetch(f"{base}/tiny.pth")
+
+
+def test_wrong_digest(server, cache):
+    with refused(cache, WeightsFileError, "0" * 64, digest(server.files["tiny.pth"])):
+        fetch(f"{server.base}/tiny.pth", sha256="0" * 64)
+
+
+def test_a_file_that_changed_since_the_first_download(server, cache, tmp_path):
+    url = f"{server.base}/tiny.pth"
+    old = digest(server.files["tiny.pth"])
+    fetch(url)
+    server.files["tiny.pth"] = published(tmp_path, 2)
+    (cache / "tiny.safetensors").unlink()
+    with refused(cache, WeightsFileError, old, digest(server.files["tiny.pth"])):
+        fetch(url)
+    # The way to accept it: deleting the record that the error names.
+    server.files["tiny.pth"] = published(tmp_path, 3)
+    (cache / "digests" / "tiny.safetensors.json").unlink()
+    assert fetch(url)["a.x"][0] == 3
+
+
+def test_a_digest_that_becomes_known_later(server, cache, tmp_path):
+    url = f"{server.base}/tiny.pth"
+    fetch(url)
+    with refused(cache, WeightsFileError, "is expected", "0" * 64):
+        fetch(url, sha256="0" * 64)
+    server.files["tiny.pth"] = published(tmp_path, 2)
+    assert fetch(url, sha256=digest(server.files["tiny.pth"]))["a.x"][0] == 2
+
+
+def test_a_cached_file_that_was_damaged_is_fetched_again(server, cache):
+    url = f"{server.base}/tiny.pth"
+    fetch(url)
+    whole = (cache / "tiny.safetensors").read_bytes()
+    for damaged in (whole[:-1], whole[:-1] + b"\x01", b""):
+        (cache / "tiny.safetensors").write_bytes(damaged)
+        with pytest.warns(UserWarning, match="fetched again"):
+            assert fetch(url)["a.x"][0] == 1
+        assert (cache / "tiny.safetensors").read_bytes() == whole
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b"[1]", b'{"url": "https://other"}'])
+def test_a_damaged_record_is_as_none(server, cache, record):
+    fetch(f"{server.base}/tiny.pth")
+    (cache / "digests" / "tiny.safetensors.json").write_bytes(record)
+    fetch(f"{server.base}/tiny.pth")
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("shape"), KeyboardInterrupt()])
+def test_a_failed_conversion_leaves_nothing(server, cache, error):
+    def convert(path):
+        raise error
+
+    with pytest.raises(type(error)):
+        fetch(f"{server.base}/tiny.pth", convert=convert)
+    assert listing(cache) is None
+
+
+def test_what_the_format_cannot_hold_leaves_nothing(server, cache):
+    with pytest.raises(ValueError, match="'x'"):
+        fetch(f"{server.base}/tiny.pth", convert=lambda path: ({"x": np.array(["a"])}, {}))
+    assert not [name for name in listing(cache) or [] if "tiny" in name or "download" in name]
+
+
+@pytest.mark.parametrize("url", ["ftp://h/tiny.pth", "s3://h/tiny.pth", "tiny.pth", "javascript:alert(1)"])
+def test_other_schemes(cache, url):
+    with refused(cache, ValueError, "use an address of https, http or file", url):
+        fetch(url)
+
+
+def test_a_mirror_of_another_scheme(cache, monkeypatch):
+    monkeypatch.setenv(download.BASE_URL_VARIABLE, "ftp://mirror")
+    with refused(cache, ValueError, download.BASE_URL_VARIABLE, "ftp://mirror"):
+        fetch("https://h/tiny.pth")
+
+
+def test_what_is_no_digest(cache):
+    with refused(cache, ValueError, "64 hexadecimal digits", "abc"):
+        fetch("https://h/tiny.pth", sha256="abc")
+
+
+def test_what_a_killed_process_left_is_swept(server, cache):
+    for name, age in ((".download-old", 90_000), (".download-new", 100)):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "part").write_bytes(b"x")
+        os.utime(cache / name, (time.time() - age,) * 2)
+    fetch(f"{server.base}/tiny.pth")
+    assert listing(cache) == [".download-new", ".download-new/part", *CACHED]
+
+
+# --- Two at once ---
+
+# The package's own __init__ brings Keras; these modules on their own must not need it.
+ALONE = """
+import sys, types
+package = sys.modules["keras_video_focalnet"] = types.ModuleType("keras_video_focalnet")
+package.__path__ = ["keras_video_focalnet"]
+"""
+
+CHILD = """
+from keras_video_focalnet.weights import download
+from keras_video_focalnet.weights.safetensors_file import read_safetensors
+convert = lambda path: (read_safetensors(path), {})
+sys.stdin.readline()
+for _ in range(10):
+    # A record that is gone makes it download again; the other process may just have written its own.
+    (download.cache_dir() / "digests" / "tiny.safetensors.json").unlink(missing_ok=True)
+    for _ in range(2):
+        state, _ = download.fetch_state(sys.argv[1], file_name="tiny.safetensors", convert=convert)
+        assert state["a.x"].sum() == 1000, state
+"""
+
+
+def test_two_processes_at_once(server, cache):
+    command = [sys.executable, "-W", "error", "-c", ALONE + CHILD, f"{server.base}/tiny.pth"]
+    children = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, text=True) for _ in range(2)]
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    assert [child.wait(120) for child in children] == [0, 0]
+    assert listing(cache) == CACHED
+    fetch(f"{server.base}/tiny.pth")
+    assert len(server.asked) >= 2
+
+
+# --- Progress ---
+
+
+def test_progress_on_a_terminal_only(server, monkeypatch, capsys):
+    fetch(f"{server.base}/tiny.pth")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    fetch(f"{server.base}/tiny.pth", again=True)
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert "tiny.pth" in written.err
+    assert "4.1/4.1 kB" in written.err
+
+
+def test_importing_brings_no_network_library():
+    code = (
+        "import sys, keras_video_focalnet.weights.download; "
+        "sys.exit(bool({'pooch', 'requests', 'rich', 'keras', 'torch', 'tensorflow', 'jax'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", ALONE + code], cwd=ROOT).returncode == 0
