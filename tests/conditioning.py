@@ -1,8 +1,13 @@
 """How well-conditioned the gradient of `micro_options` is: `python -m tests.conditioning`.
 
-Everything here is float64 in our PyTorch oracle, so there is no rounding but what is put in: the clip is multiplied by
-1 + e, e normal with the standard deviation of one rounding to float32. The table says how far the gradient moves (worst
-parameter, norm of difference over norm) at the golden clip and at random ones.
+Two tables of our PyTorch oracle, of the worst parameter's norm of difference over norm.
+
+The first is float64 throughout, so there is no rounding but what is put in: the clip is multiplied by 1 + e, e normal
+with the standard deviation of one rounding to float32. It says how far the gradient moves at the golden clip and at
+random ones.
+
+The second sets the oracle in float32 beside itself in float64, at the golden clip and at clips within a hundred
+roundings of it: what PyTorch itself, in the reference's own layout, is off by, and how much of that is luck.
 """
 
 import json
@@ -14,27 +19,40 @@ from keras_video_focalnet.weights.torch_checkpoint import read_state_dict
 from tests.golden import expected, golden
 from weights_conversion.torch_reference import VideoFocalNet
 
+torch.set_num_threads(1)
+
 ROUNDING = 3e-8
+NEAR = 3e-6
 
 
-def gradients(clip, labels):
+def gradients(clip, labels, dtype=torch.float64):
     config = json.loads((golden("micro_options") / "config.json").read_text())
     config = {key: value for key, value in config.items() if key not in ("batch", "num_frames", "image_size")}
-    model = VideoFocalNet(**config, drop_path_rate=0.0).double()
+    model = VideoFocalNet(**config, drop_path_rate=0.0).to(dtype)
     state = read_state_dict(golden("micro_options") / "checkpoint.pth")
     model.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
-    logits = model(torch.tensor(clip, dtype=torch.float64).permute(0, 1, 4, 2, 3))
+    logits = model(torch.tensor(clip, dtype=dtype).permute(0, 1, 4, 2, 3))
     torch.nn.functional.cross_entropy(logits, torch.tensor(labels)).backward()
     return {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
 
 
+def difference(actual, exact):
+    return max(np.linalg.norm(actual[k] - exact[k]) / np.linalg.norm(exact[k]) for k in exact)
+
+
+def disturbed(clip, size, seed):
+    return clip * (1 + np.random.default_rng(seed).normal(size=clip.shape) * size)
+
+
 def movement(clip, labels, draws=8):
-    exact, moved = gradients(clip, labels), []
-    for seed in range(draws):
-        noise = np.random.default_rng(seed).normal(size=clip.shape) * ROUNDING
-        other = gradients(clip * (1 + noise), labels)
-        moved.append(max(np.linalg.norm(other[k] - exact[k]) / np.linalg.norm(exact[k]) for k in exact))
+    exact = gradients(clip, labels)
+    moved = [difference(gradients(disturbed(clip, ROUNDING, seed), labels), exact) for seed in range(draws)]
     return np.median(moved), np.max(moved)
+
+
+def single_precision(clip, labels):
+    clip = clip.astype("float32")
+    return difference(gradients(clip, labels, torch.float32), gradients(clip, labels))
 
 
 def main():
@@ -45,6 +63,11 @@ def main():
     for seed in range(3):
         clip = np.random.default_rng(seed).normal(size=golden_clip.shape)
         print("{:10} {:9.1e} {:9.1e}".format(f"random {seed}", *movement(clip, data["labels"])))
+
+    print("\nfloat32 against float64")
+    print("{:10} {:9.1e}".format("golden", single_precision(golden_clip, data["labels"])))
+    near = [single_precision(disturbed(golden_clip, NEAR, seed), data["labels"]) for seed in range(16)]
+    print("{:10} {:9.1e} {:9.1e}  smallest {:.1e}".format("near it", np.median(near), np.max(near), np.min(near)))
 
 
 if __name__ == "__main__":
