@@ -1,4 +1,4 @@
-"""Loss and gradients of a model on the running backend."""
+"""Values and gradients on the running backend."""
 
 import keras
 import numpy as np
@@ -35,3 +35,33 @@ def loss_and_gradients(model, clip, labels):
         gradients = [variable.value.grad for variable in model.trainable_variables]
     as_numpy = keras.ops.convert_to_numpy
     return float(as_numpy(loss)), [np.asarray(as_numpy(gradient)) for gradient in gradients]
+
+
+def values_and_gradients(function, arrays, weights):
+    """What a function of tensors gives, and the gradient of its sum weighted by `weights` for each, as NumPy arrays."""
+    tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = function(*tensors)
+            total = tf.reduce_sum(value * weights)
+        gradients = tape.gradient(total, tensors)
+    elif backend == "jax":
+        import jax
+
+        def total(*tensors):
+            value = function(*tensors)
+            return (value * weights).sum(), value
+
+        backward = jax.jit(jax.value_and_grad(total, argnums=tuple(range(len(tensors))), has_aux=True))
+        (_, value), gradients = backward(*tensors)
+    else:
+        tensors = [tensor.requires_grad_() for tensor in tensors]
+        value = function(*tensors)
+        (value * keras.ops.convert_to_tensor(weights)).sum().backward()
+        gradients = [tensor.grad for tensor in tensors]
+    as_numpy = keras.ops.convert_to_numpy
+    return np.asarray(as_numpy(value)), [np.asarray(as_numpy(gradient)) for gradient in gradients]

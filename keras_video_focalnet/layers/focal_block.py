@@ -4,11 +4,11 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers import initializers
+from keras_video_focalnet.layers.dense import Dense
 from keras_video_focalnet.layers.focal_modulation import SpatioTemporalFocalModulation
 from keras_video_focalnet.layers.layer_scale import LayerScale
 from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
-from keras_video_focalnet.ops.gelu import gelu
 
 
 @keras.saving.register_keras_serializable(package="keras_video_focalnet")
@@ -95,8 +95,8 @@ class FocalBlock(keras.layers.Layer):
         )
         self.norm2 = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype, name="norm2")
         hidden, linear = int(dim * mlp_ratio), initializers.LinearKernel
-        self.fc1 = keras.layers.Dense(hidden, kernel_initializer=linear(), dtype=dtype, name="fc1")
-        self.fc2 = keras.layers.Dense(dim, kernel_initializer=linear(), dtype=dtype, name="fc2")
+        self.fc1 = Dense(hidden, activate=True, kernel_initializer=linear(), dtype=dtype, name="fc1")
+        self.fc2 = Dense(dim, kernel_initializer=linear(), dtype=dtype, name="fc2")
         self.hidden_dropout = keras.layers.Dropout(drop_rate, dtype=dtype, name="hidden_dropout")
         self.dropout = keras.layers.Dropout(drop_rate, dtype=dtype, name="dropout")
         self.gamma_1 = self.gamma_2 = None
@@ -127,7 +127,7 @@ class FocalBlock(keras.layers.Layer):
         tokens = inputs + self._cast(self.drop_path_1(x, training=training))
 
         x = tokens if self.use_postln else self.norm2(tokens)
-        x = self.hidden_dropout(gelu(self.fc1(x)), training=training)
+        x = self.hidden_dropout(self.fc1(x), training=training)
         x = self.dropout(self.fc2(x), training=training)
         if self.use_postln:
             x = self.norm2(x)

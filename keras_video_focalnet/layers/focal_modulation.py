@@ -1,13 +1,13 @@
 """Spatio-temporal focal modulation (paper 3.1, Figure 3)."""
 
-import functools
-
 import keras
 from keras import ops
 
 from keras_video_focalnet.layers import initializers
+from keras_video_focalnet.layers.dense import Dense
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
+from keras_video_focalnet.ops.gated_sum import gated_sum
 from keras_video_focalnet.ops.gelu import gelu
 from keras_video_focalnet.ops.temporal import temporal_conv
 
@@ -77,8 +77,8 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
 
         linear, pointwise = initializers.LinearKernel, initializers.Convolution
         gates = focal_level + 1
-        self.f = self._dense(2 * dim + gates, "f", linear())
-        self.f_temporal = self._dense(dim + gates, "f_temporal", linear())
+        self.f = self._dense((dim, dim, gates), "f", linear())
+        self.f_temporal = self._dense((dim, gates), "f_temporal", linear())
         self.h = self._dense(dim, "h", pointwise(dim), pointwise(dim))
         self.h_temporal = self._dense(dim, "h_temporal", pointwise(dim), pointwise(dim))
         self.proj = self._dense(dim, "proj", linear())
@@ -88,9 +88,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(drop_rate, dtype=self.dtype_policy, name="dropout")
 
     def _dense(self, units, name, kernel, bias="zeros"):
-        return keras.layers.Dense(
-            units, kernel_initializer=kernel, bias_initializer=bias, dtype=self.dtype_policy, name=name
-        )
+        return Dense(units, kernel_initializer=kernel, bias_initializer=bias, dtype=self.dtype_policy, name=name)
 
     def build(self, input_shape):
         check_tokens(self, input_shape)
@@ -119,15 +117,14 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         frames = ops.shape(inputs)[1]
         tokens = self.grid_size[0] * self.grid_size[1]
 
-        query, context, gates = ops.split(self._cast(self.f(inputs)), [self.dim, 2 * self.dim], axis=-1)
+        query, context, gates = map(self._cast, self.f(inputs))
         context = ops.reshape(context, (-1, *self.grid_size, self.dim))
         gates = ops.reshape(gates, (-1, *self.grid_size, self.focal_level + 1))
         spatial = self.h(self._aggregate(context, gates, self.spatial_kernels, depthwise_conv2d, axes=(1, 2)))
         spatial = ops.reshape(self._cast(spatial), (-1, frames, tokens, self.dim))
 
-        context, gates = ops.split(self._cast(self.f_temporal(inputs)), [self.dim], axis=-1)
+        context, gates = map(self._cast, self.f_temporal(inputs))
         temporal = self.h_temporal(self._aggregate(context, gates, self.temporal_kernels, temporal_conv, axes=1))
-
         temporal = self._cast(temporal)
 
         modulated = query * spatial * temporal
@@ -141,13 +138,13 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
 
     def _aggregate(self, context, gates, kernels, convolve, axes):
         """Hierarchical contextualization and gated aggregation of one branch (paper Eq. 6-8)."""
-        gated = []
-        for level, kernel in enumerate(kernels):
+        contexts = []
+        for kernel in kernels:
             context = gelu(convolve(context, kernel))
-            gated.append(context * gates[..., level : level + 1])
+            contexts.append(context)
         # The reference passes the average of the last level through GELU once more.
-        gated.append(gelu(ops.mean(context, axis=axes, keepdims=True)) * gates[..., self.focal_level :])
-        total = functools.reduce(ops.add, gated)
+        contexts.append(gelu(ops.mean(context, axis=axes, keepdims=True)))
+        total = gated_sum(contexts, gates)
         return total / (self.focal_level + 1) if self.normalize_modulator else total
 
     def compute_output_shape(self, input_shape):

@@ -19,6 +19,7 @@ from keras_video_focalnet.models.arguments import (
     whole,
 )
 from keras_video_focalnet.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from keras_video_focalnet.ops.formulation import force
 from keras_video_focalnet.weights.loading import open_weights
 
 
@@ -252,6 +253,16 @@ class VideoFocalNet(keras.Model):
         for name in frozen:
             model.get_layer(name).trainable = False
         return model
+
+    def export(self, *args, **kwargs):
+        """As `keras.Model.export`, with operations that any device and converter knows.
+
+        What is fastest on the CPU of this machine, such as Winograd's filtering in float32, would be slow or inexact on
+        a phone's GPU or in half precision. To trace the model by other means, do so inside
+        `keras_video_focalnet.ops.formulation.force(temporal_conv="convolution", linear="library")`.
+        """
+        with force(temporal_conv="convolution", linear="library"):
+            return super().export(*args, **kwargs)
 
     def reset_classifier(self, classes, labels=None):
         """Give a model with this one's weights and a new, randomly initialized classifier.

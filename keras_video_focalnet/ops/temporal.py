@@ -1,12 +1,21 @@
-"""Convolution over time (paper Eq. 6, temporal branch)."""
+"""Convolution over time (paper Eq. 6, temporal branch).
 
+As a 2-D convolution its window is `(k, 1)` over `(frames, tokens)`: the network's temporal view needs no transpose.
+"""
+
+import keras
 from keras import ops
+
+from keras_video_focalnet.ops.convolution import convolution
+from keras_video_focalnet.ops.formulation import choose, half_precision_by_context, on_cpu
+from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms
+
+# The transforms are products with matrices of frames by frames: beyond this they would cost more than they save.
+MOST_FRAMES = 64
 
 
 def temporal_conv(x, kernel):
     """Convolve over frames, full in channels, stride 1, zero padding that keeps the number of frames, no bias.
-
-    A 2-D convolution with a `(k, 1)` window over `(frames, tokens)`: the network's temporal view needs no transpose.
 
     Args:
         x: `(batch, frames, tokens, channels)`, floating.
@@ -19,4 +28,30 @@ def temporal_conv(x, kernel):
     >>> temporal_conv(np.ones((1, 8, 49, 2), "float32"), np.ones((3, 1, 2, 4), "float32")).shape
     (1, 8, 49, 4)
     """
-    return ops.conv(x, kernel, strides=1, padding="same", data_format="channels_last")
+    x = ops.convert_to_tensor(x)
+    formulations = {"convolution": convolution}
+    window, _, channels, _ = kernel.shape
+    # While a model is exported a size may be a symbol, which is as good as unknown.
+    frames, tokens = (size if type(size) is int else None for size in x.shape[1:3])
+    if window in PRODUCTS and frames is not None and tokens is not None and frames <= MOST_FRAMES:
+        formulations["winograd"] = _winograd
+    # With few channels transforming takes as long as it saves, a GPU has units for plain products, and half precision
+    # would not bear it: see benchmarks/README.md.
+    is_float32 = keras.backend.standardize_dtype(x.dtype) == "float32" and not half_precision_by_context()
+    pays = channels >= 192 and (frames or 0) >= 4 and is_float32 and on_cpu(x)
+    by_rule = "winograd" if pays and "winograd" in formulations else "convolution"
+    return choose("temporal_conv", formulations, by_rule)(x, kernel)
+
+
+def _winograd(x, kernel):
+    """Three products of matrices, all on the memory as it lies: into tiles, with the filter, and back."""
+    window, _, channels, filters = kernel.shape
+    frames, tokens = x.shape[1:3]
+    inputs, taps, outputs = (ops.convert_to_tensor(t, x.dtype) for t in sequence_transforms(window, frames))
+    products = PRODUCTS[window]
+    filters_of_products = ops.reshape(ops.matmul(taps, ops.reshape(kernel, (window, -1))), (-1, channels, filters))
+    tiles = ops.matmul(inputs, ops.reshape(x, (-1, frames, tokens * channels)))
+    tiles = ops.reshape(tiles, (-1, products, outputs.shape[1] // products * tokens, channels))
+    tiles = ops.matmul(tiles, filters_of_products)
+    result = ops.matmul(outputs, ops.reshape(tiles, (-1, outputs.shape[1], tokens * filters)))
+    return ops.reshape(result, (-1, frames, tokens, filters))

@@ -12,8 +12,33 @@ from keras_video_focalnet.layers import (
     SpatioTemporalFocalModulation,
     StochasticDepth,
 )
+from keras_video_focalnet.layers.dense import Dense
 
 TOKENS = (2, 4, 6 * 5, 8)
+
+
+def test_dense_gives_its_output_in_several_tensors():
+    layer, x = Dense((3, 2)), np.random.default_rng(0).normal(size=TOKENS).astype("float32")
+    first, second = map(keras.ops.convert_to_numpy, layer(x))
+    whole = x @ keras.ops.convert_to_numpy(layer.kernel)
+    np.testing.assert_allclose(np.concatenate([first, second], -1), whole, atol=1e-5)
+    assert Dense.from_config(layer.get_config()).groups == (3, 2)
+    assert layer.compute_output_shape(TOKENS) == [(*TOKENS[:-1], 3), (*TOKENS[:-1], 2)]
+
+
+def test_dense_in_several_tensors_can_be_quantized():
+    layer, x = Dense((3, 2)), np.random.default_rng(0).normal(size=TOKENS).astype("float32")
+    before = [keras.ops.convert_to_numpy(part) for part in layer(x)]
+    layer.quantize("int8")
+    after = [keras.ops.convert_to_numpy(part) for part in layer(x)]
+    assert [part.shape for part in after] == [part.shape for part in before]
+    for part, wanted in zip(after, before, strict=True):
+        assert 0 < np.abs(part - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_dense_refuses_other_activations():
+    with pytest.raises(ValueError, match="activation None.*take keras.layers.Dense"):
+        Dense(4, activation="relu")
 
 
 class StandardChecks(testing.TestCase):
@@ -41,6 +66,9 @@ class StandardChecks(testing.TestCase):
     def test_convolutional_embedding(self):
         kwargs = {"embed_dim": 8, "grid_size": (8, 12), "use_conv_embed": True, "patch_size": 2}
         self.check(PatchEmbedding, kwargs, (2, 4, 96, 3), (2, 4, 24, 8), 4)
+
+    def test_dense(self):
+        self.check(Dense, {"units": 6, "activate": True}, TOKENS, (*TOKENS[:-1], 6), 2)
 
     def test_layer_scale(self):
         self.check(LayerScale, {"initial_value": 0.5}, TOKENS, TOKENS, 1)

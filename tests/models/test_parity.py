@@ -8,11 +8,13 @@ import pytest
 
 from keras_video_focalnet.models.features import feature_extractor, feature_taps
 from keras_video_focalnet.models.video_focalnet import VideoFocalNet
+from keras_video_focalnet.ops.formulation import force
 from keras_video_focalnet.weights.loading import load_weights
 from keras_video_focalnet.weights.mapping import reference_slots
 from keras_video_focalnet.weights.torch_checkpoint import read_state_dict
 from tests.golden import MICRO, expected, golden, options
 from tests.gradients import loss_and_gradients
+from tests.onednn import onednn_is_there
 
 LOGITS = 3e-5
 FEATURES = 1e-4
@@ -63,6 +65,36 @@ def logits_error(name, mode):
 @pytest.mark.parametrize("name,mode", CASES)
 def test_logits(name, mode):
     assert logits_error(name, mode) < LOGITS
+
+
+FORCED = [
+    {"depthwise_conv2d": depthwise, "temporal_conv": temporal}
+    for depthwise in ("convolution", "shifted")
+    for temporal in ("convolution", "winograd")
+]
+forced = pytest.mark.parametrize("formulations", FORCED, ids=lambda forced: "-".join(forced.values()))
+
+
+@forced
+def test_logits_in_every_formulation(formulations):
+    with force(**formulations):
+        assert logits_error("micro", MODES[-1]) < LOGITS
+
+
+@forced
+def test_gradients_in_every_formulation(formulations):
+    with force(**formulations):
+        errors = golden_gradient_errors("micro")
+    assert max(errors.values()) < GRADIENTS, errors
+
+
+@pytest.mark.skipif(not onednn_is_there(), reason="oneDNN's product is a formulation of PyTorch's, on x86")
+@pytest.mark.parametrize("linear", ["library", "onednn"])
+def test_logits_without_gradients(linear):
+    import torch
+
+    with torch.inference_mode(), force(linear=linear):
+        assert logits_error("micro", "eager") < LOGITS
 
 
 def test_logits_of_predict():

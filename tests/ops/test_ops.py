@@ -1,4 +1,4 @@
-"""The kernels against plain NumPy, and their gradients against finite differences."""
+"""The kernels, in every formulation, against plain NumPy: values and gradients."""
 
 import math
 
@@ -6,9 +6,20 @@ import keras
 import numpy as np
 import pytest
 
+from keras_video_focalnet.layers import FocalBlock
+from keras_video_focalnet.ops import depthwise, formulation, temporal
+from keras_video_focalnet.ops import linear as linear_module
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
+from keras_video_focalnet.ops.formulation import compiled_by_xla, force
+from keras_video_focalnet.ops.gated_sum import gated_sum
 from keras_video_focalnet.ops.gelu import gelu
+from keras_video_focalnet.ops.linear import linear
 from keras_video_focalnet.ops.temporal import temporal_conv
+from keras_video_focalnet.ops.winograd import PRODUCTS, tile_transforms
+from tests.gradients import values_and_gradients
+from tests.onednn import onednn_is_there
+
+BACKEND = keras.backend.backend()
 
 
 def run(function, *arrays):
@@ -16,28 +27,190 @@ def run(function, *arrays):
     return keras.ops.convert_to_numpy(function(*tensors))
 
 
-@pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_depthwise_conv2d(size):
-    rng = np.random.default_rng(size)
-    x, kernel = rng.normal(size=(2, 6, 5, 4)), rng.normal(size=(size, size, 4, 1))
+def check(function, reference, *arrays, atol=2e-5):
+    """Values, and gradients of a random weighting of them, against `reference` in float64 by central differences.
+
+    Along a random direction in each argument; `reference` is linear in each, so the differences are exact.
+    """
+    rng = np.random.default_rng(0)
+    wanted = reference(*arrays)
+    weights = rng.normal(size=wanted.shape)
+    value, gradients = values_and_gradients(function, [a.astype("float32") for a in arrays], weights.astype("float32"))
+    np.testing.assert_allclose(value, wanted, atol=atol)
+    for place, gradient in enumerate(gradients):
+        direction = rng.normal(size=arrays[place].shape)
+        ahead, behind = (
+            reference(*arrays[:place], arrays[place] + sign * direction, *arrays[place + 1 :]) for sign in (1, -1)
+        )
+        slope = (weights * (ahead - behind)).sum() / 2
+        norm = np.linalg.norm(gradient) * np.linalg.norm(direction)
+        assert abs((gradient * direction).sum() - slope) < 1e-5 * norm
+
+
+def numpy_depthwise(x, kernel):
+    size, (height, width) = len(kernel), x.shape[1:3]
     half = size // 2
     padded = np.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
-    wanted = np.zeros_like(x)
-    for i in range(size):
-        for j in range(size):
-            wanted += padded[:, i : i + 6, j : j + 5] * kernel[i, j, :, 0]
-    np.testing.assert_allclose(run(depthwise_conv2d, x, kernel), wanted, atol=2e-5)
+    places = [(i, j) for i in range(size) for j in range(size)]
+    return sum(padded[:, i : i + height, j : j + width] * kernel[i, j, :, 0] for i, j in places)
 
 
-@pytest.mark.parametrize("size", [1, 3, 5])
-@pytest.mark.parametrize("frames", [1, 2, 8])
-def test_temporal_conv(size, frames):
+def numpy_temporal(x, kernel):
+    half = len(kernel) // 2
+    padded = np.pad(x, ((0, 0), (half, half), (0, 0), (0, 0)))
+    return sum(padded[:, k : k + x.shape[1]] @ kernel[k, 0] for k in range(len(kernel)))
+
+
+@pytest.mark.parametrize("formulation", ["convolution", "shifted"])
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+def test_depthwise_conv2d(size, formulation):
+    rng = np.random.default_rng(size)
+    x, kernel = rng.normal(size=(2, 6, 5, 4)), rng.normal(size=(size, size, 4, 1))
+    with force(depthwise_conv2d=formulation):
+        check(depthwise_conv2d, numpy_depthwise, x, kernel)
+
+
+@pytest.mark.parametrize(
+    "size,formulation", [(1, "convolution"), (3, "convolution"), (5, "convolution"), (3, "winograd"), (5, "winograd")]
+)
+@pytest.mark.parametrize("frames", [1, 2, 8, 11])
+def test_temporal_conv(size, formulation, frames):
     rng = np.random.default_rng(size)
     x, kernel = rng.normal(size=(2, frames, 6, 4)), rng.normal(size=(size, 1, 4, 3))
-    half = size // 2
-    padded = np.pad(x, ((0, 0), (half, half), (0, 0), (0, 0)))
-    wanted = sum(padded[:, k : k + frames] @ kernel[k, 0] for k in range(size))
-    np.testing.assert_allclose(run(temporal_conv, x, kernel), wanted, atol=2e-5)
+    with force(temporal_conv=formulation):
+        check(temporal_conv, numpy_temporal, x, kernel)
+
+
+def test_winograd_rounds_within_a_digit_of_the_convolution():
+    """With as many channels as it is for."""
+    rng = np.random.default_rng(0)
+    for window in PRODUCTS:
+        x, kernel = rng.normal(size=(1, 8, 4, 384)), rng.normal(size=(window, 1, 384, 16)) / math.sqrt(384 * window)
+        wanted = numpy_temporal(*(a.astype("float32").astype("float64") for a in (x, kernel)))
+        errors = {}
+        for name in ("convolution", "winograd"):
+            with force(temporal_conv=name):
+                errors[name] = np.sqrt(np.mean((run(temporal_conv, x, kernel) - wanted) ** 2))
+        assert errors["winograd"] < 5 * errors["convolution"], errors
+
+
+@pytest.mark.parametrize("window", PRODUCTS)
+def test_tile_transforms_filter_exactly(window):
+    a, g, b = tile_transforms(window)
+    rng = np.random.default_rng(window)
+    taps, inputs = rng.normal(size=window), rng.normal(size=len(b))
+    wanted = [inputs[i : i + window] @ taps for i in range(len(a))]
+    np.testing.assert_allclose(a @ ((g @ taps) * (b @ inputs)), wanted, rtol=1e-12)
+    assert np.array_equal(b, np.round(b))
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """The formulations that run, in turn, by operation."""
+    seen = {}
+
+    def choose(operation, formulations, default):
+        seen.setdefault(operation, []).append(formulation._forced.get(operation, default))
+        return real(operation, formulations, default)
+
+    real = formulation.choose
+    for module in (depthwise, linear_module, temporal):
+        monkeypatch.setattr(module, "choose", choose)
+    return seen
+
+
+def test_what_the_rules_choose(chosen):
+    """On a CPU, where the tests run."""
+    kernel, x = keras.ops.ones((3, 1, 192, 2)), keras.ops.ones((1, 8, 4, 192))
+    temporal_conv(x, kernel)
+    depthwise_conv2d(x, keras.ops.ones((3, 3, 192, 1)))
+    assert chosen == {
+        "temporal_conv": ["winograd"],
+        "depthwise_conv2d": ["shifted" if BACKEND == "jax" else "convolution"],
+    }
+
+
+def test_rules_hold_in_training(chosen):
+    """Keras calls a model on shapes alone before it trains: what is chosen there must not stay."""
+    block = FocalBlock(192, grid_size=2)
+    model = keras.Sequential([keras.Input((8, 4, 192)), keras.layers.Lambda(lambda x: block(x)[0])])
+    model.compile("sgd", "mse", jit_compile=False)
+    x = np.zeros((1, 8, 4, 192), "float32")
+    model.train_on_batch(x, x)
+    model.predict(x, verbose=0)
+    assert set(chosen["temporal_conv"][-2:]) == {"winograd"}
+
+
+@pytest.mark.parametrize("dtype,frames,channels", [("bfloat16", 8, 192), ("float32", 2, 192), ("float32", 8, 96)])
+def test_winograd_is_left_where_it_does_not_pay(dtype, frames, channels, chosen):
+    x = keras.ops.ones((1, frames, 1, channels), dtype)
+    kernel = keras.ops.cast(np.random.default_rng(0).normal(size=(3, 1, channels, 2)), dtype)
+    temporal_conv(x, kernel)
+    assert chosen["temporal_conv"] == ["convolution"]
+
+
+def test_winograd_takes_any_batch(chosen):
+    model_input = keras.Input((8, 4, 192))
+
+    class Convolve(keras.layers.Layer):
+        def build(self, _):
+            self.kernel = self.add_weight(shape=(3, 1, 192, 5))
+
+        def call(self, x):
+            return temporal_conv(x, self.kernel)
+
+        def compute_output_shape(self, shape):
+            return (*shape[:-1], 5)
+
+    layer = Convolve()
+    model = keras.Model(model_input, layer(model_input))
+    x = np.random.default_rng(0).normal(size=(3, 8, 4, 192)).astype("float32")
+    wanted = numpy_temporal(x, keras.ops.convert_to_numpy(layer.kernel))
+    np.testing.assert_allclose(model.predict(x, verbose=0), wanted, atol=2e-5)
+    assert set(chosen["temporal_conv"]) == {"winograd"}
+
+
+def test_an_unknown_formulation_is_refused():
+    with (
+        force(temporal_conv="winograd"),
+        pytest.raises(ValueError, match="temporal_conv has no formulation 'winograd'"),
+    ):
+        temporal_conv(keras.ops.ones((1, 8, 4, 2)), keras.ops.ones((7, 1, 2, 2)))
+
+
+def test_gated_sum():
+    rng = np.random.default_rng(0)
+    near, far, everything = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(2, 1, 1, 4))
+
+    def reference(near, far, everything, gates):
+        return sum(context * gates[..., i : i + 1] for i, context in enumerate((near, far, everything)))
+
+    gates = rng.normal(size=(2, 3, 5, 3))
+    check(lambda *a: gated_sum(list(a[:3]), a[3]), reference, near, far, everything, gates)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 5, 4)])
+def test_linear(shape):
+    rng = np.random.default_rng(0)
+    x, kernel, bias = rng.normal(size=shape), rng.normal(size=(4, 6)), rng.normal(size=6)
+    check(linear, lambda x, kernel, bias: x @ kernel + bias, x, kernel, bias)
+    activated = run(lambda *a: linear(*a, activate=True), x, kernel, bias)
+    np.testing.assert_allclose(activated, run(gelu, x @ kernel + bias), atol=2e-5)
+
+
+@pytest.mark.skipif(not onednn_is_there(), reason="oneDNN's product is a formulation of PyTorch's, on x86")
+@pytest.mark.parametrize("activate", [False, True])
+def test_linear_without_gradients(activate):
+    import torch
+
+    rng = np.random.default_rng(0)
+    x, kernel, bias = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(4, 9)), rng.normal(size=9)
+    wanted = run(lambda *a: linear(a[0], a[1][:, 2:6], a[2][2:6], activate), x, kernel, bias)
+    with torch.inference_mode(), force(linear="onednn"):
+        actual = run(lambda *a: linear(a[0], a[1][:, 2:6], a[2][2:6], activate), x, kernel, bias)
+    np.testing.assert_allclose(actual, wanted, atol=1e-6)
+    with force(linear="onednn"), pytest.raises(ValueError, match="linear has no formulation 'onednn'"):
+        run(linear, x, kernel, bias)  # it has no gradient, so where gradients are recorded it is not there
 
 
 def test_gelu_is_the_exact_one():
@@ -45,3 +218,24 @@ def test_gelu_is_the_exact_one():
     wanted = np.array([value * 0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
     # The tanh approximation is off by 5e-4 here.
     np.testing.assert_allclose(run(gelu, x), wanted, atol=2e-6)
+
+
+def test_xla_is_noticed_when_it_compiles():
+    seen = {}
+
+    def function(x):
+        seen["xla"] = compiled_by_xla()
+        return x + 1
+
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        for jit_compile in (False, True):
+            tf.function(function, jit_compile=jit_compile)(tf.ones(2))
+            assert seen["xla"] is jit_compile
+            outer = tf.function(lambda x: tf.function(function)(x), jit_compile=jit_compile)
+            outer(tf.ones(2))
+            assert seen["xla"] is jit_compile
+    else:
+        function(0)
+        assert seen["xla"] is (BACKEND == "jax")
