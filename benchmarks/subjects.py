@@ -1,0 +1,221 @@
+"""What is measured: our model on each backend, our PyTorch reference, and Transformers' video models.
+
+Each `build` runs in a process of its own (`benchmarks.worker`) and returns a function of no arguments that does one
+call on the same clip and waits for the answer.
+"""
+
+import dataclasses
+import functools
+
+import click
+import numpy as np
+
+CLASSES = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """One of the things that are compared.
+
+    Attributes:
+        label: Name in tables.
+        framework: The Keras backend, or `"torch"` for a peer.
+        architecture: `"video_focalnet"` for ours and the reference, otherwise a peer's name.
+        is_ours: Whether it is this package.
+        mode: How it runs: `"graph"`, `"xla"`, `"eager"` or `"compile"`.
+        frames: Frames of its clips.
+    """
+
+    label: str
+    framework: str
+    architecture: str = "video_focalnet"
+    is_ours: bool = False
+    mode: str = "eager"
+    frames: int = 8
+
+    def sizes(self, sizes):
+        """The sizes of `sizes` that it has: all of ours, one of a peer's."""
+        return sizes if self.architecture == "video_focalnet" else ("base",)
+
+
+CEILINGS = {
+    subject.label: subject
+    for subject in (Subject("matrix product jax", "jax"), Subject("matrix product torch", "torch"))
+}
+SUBJECTS = {
+    subject.label: subject
+    for subject in (
+        Subject("reference eager", "torch"),
+        Subject("reference compile", "torch", mode="compile"),
+        Subject("ours tensorflow graph", "tensorflow", is_ours=True, mode="graph"),
+        Subject("ours tensorflow xla", "tensorflow", is_ours=True, mode="xla"),
+        Subject("ours jax", "jax", is_ours=True, mode="xla"),
+        Subject("ours torch", "torch", is_ours=True),
+        Subject("VideoMAE-B 16x224", "torch", "videomae", frames=16),
+        Subject("TimeSformer-B 8x224", "torch", "timesformer"),
+        Subject("ViViT-B 32x224", "torch", "vivit", frames=32),
+    )
+}
+
+
+def clip_of(subject, batch, frames=None, size=224):
+    """Random normalized clips in the layout of the subject: channels last for ours, channels first for peers."""
+    shape = (batch, frames or subject.frames, size, size, 3)
+    clip = np.random.default_rng(0).standard_normal(shape, dtype="float32")
+    return clip if subject.is_ours else np.ascontiguousarray(clip.transpose(0, 1, 4, 2, 3))
+
+
+def our_model(name, frames=8, size=224, dtype=None):
+    """Our model with random weights, from normalized clips to logits."""
+    from keras_video_focalnet.models import video_focalnet
+
+    return getattr(video_focalnet, f"VideoFocalNet{name[0].upper()}")(
+        weights=None,
+        classes=CLASSES,
+        input_shape=(frames, size, size, 3),
+        include_preprocessing=False,
+        classifier_activation=None,
+        dtype=dtype,
+    )
+
+
+def peer_model(subject, name):
+    """A PyTorch model from clips to logits, with random weights: speed does not depend on them."""
+    if subject.architecture == "video_focalnet":
+        from weights_conversion import torch_reference
+
+        return getattr(torch_reference, f"video_focalnet_{name}")(CLASSES)
+    import transformers
+
+    kinds = {"videomae": "VideoMAE", "timesformer": "Timesformer", "vivit": "Vivit"}
+    kind = kinds[subject.architecture]
+    config = getattr(transformers, f"{kind}Config")(num_frames=subject.frames, num_labels=CLASSES)
+    return _Logits(getattr(transformers, f"{kind}ForVideoClassification")(config))
+
+
+class _Logits:
+    """A Transformers model that gives its logits alone."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, clip):
+        return self.model(pixel_values=clip).logits
+
+    def eval(self):
+        self.model.eval()
+        return self
+
+    def to(self, device):
+        self.model.to(device)
+        return self
+
+
+def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
+    """A function that classifies one batch of clips and gives the logits as NumPy."""
+    clip = clip_of(subject, batch, frames, size)
+    if not subject.is_ours:
+        return _peer_inference(peer_model(subject, name).eval(), clip, subject.mode, device)
+    import keras
+
+    model = our_model(name, clip.shape[1], size, "mixed_bfloat16" if device == "gpu" else None)
+    if subject.framework == "tensorflow":
+        import tensorflow as tf
+
+        forward, tensor = tf.function(model, jit_compile=subject.mode == "xla"), tf.constant(clip)
+        return lambda: forward(tensor).numpy()
+    if subject.framework == "jax":
+        import jax
+
+        weights = [[v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
+        forward, tensor = jax.jit(lambda *arguments: model.stateless_call(*arguments)[0]), jax.numpy.asarray(clip)
+        return lambda: np.asarray(forward(*weights, tensor))
+    import torch
+
+    tensor = keras.ops.convert_to_tensor(clip)
+
+    def infer():
+        with torch.inference_mode():
+            return keras.ops.convert_to_numpy(model(tensor, training=False))
+
+    return infer
+
+
+def _peer_inference(model, clip, mode, device):
+    import torch
+
+    device = {"cpu": "cpu", "gpu": "cuda"}[device]
+    model, tensor = model.to(device), torch.tensor(clip, device=device)
+    forward = torch.compile(model) if mode == "compile" else model
+    autocast = functools.partial(torch.autocast, "cuda", torch.bfloat16, enabled=device == "cuda")
+
+    def infer():
+        with torch.inference_mode(), autocast():
+            return forward(tensor).float().cpu().numpy()
+
+    return infer
+
+
+def build_training(subject, name, batch, device="cpu", frames=None, size=224):
+    """A function that does one step of gradient descent with momentum and gives the loss."""
+    clip = clip_of(subject, batch, frames, size)
+    labels = np.arange(batch) % CLASSES
+    if not subject.is_ours:
+        return _peer_training(peer_model(subject, name), clip, labels, subject.mode, device)
+    import keras
+
+    model = our_model(name, clip.shape[1], size, "mixed_bfloat16" if device == "gpu" else None)
+    model.compile(
+        keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=subject.mode == "xla",
+    )
+    clip, labels = keras.ops.convert_to_tensor(clip), keras.ops.convert_to_tensor(labels)
+    return lambda: float(model.train_on_batch(clip, labels))
+
+
+def _peer_training(model, clip, labels, mode, device):
+    import torch
+
+    device = {"cpu": "cpu", "gpu": "cuda"}[device]
+    model = model.to(device)
+    tensor, labels = torch.tensor(clip, device=device), torch.tensor(labels, device=device)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, nesterov=True)
+    forward = torch.compile(model) if mode == "compile" else model
+
+    def step():
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+            loss = torch.nn.functional.cross_entropy(forward(tensor), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def build_ceiling(subject, side=4096, device="cpu"):
+    """A function that multiplies two large square matrices: the speed that arithmetic can have on the machine."""
+    dtype = "bfloat16" if device == "gpu" else "float32"
+    matrix = np.random.default_rng(0).standard_normal((side, side), dtype="float32")
+    if subject.framework == "jax":
+        import jax
+
+        left, product = jax.numpy.asarray(matrix, dtype), jax.jit(lambda a: a @ a)
+        return lambda: product(left).block_until_ready()
+    import torch
+
+    left = torch.tensor(matrix, dtype=getattr(torch, dtype), device={"cpu": "cpu", "gpu": "cuda"}[device])
+    return lambda: (left @ left)[0, 0].item()
+
+
+def parse(labels):
+    """The subjects of a comma-separated list of labels.
+
+    Raises:
+        click.BadParameter: If there is none of that name.
+    """
+    unknown = [label for label in labels.split(",") if label not in SUBJECTS]
+    if unknown:
+        raise click.BadParameter(f"there is no subject {unknown[0]!r}; take one of {', '.join(SUBJECTS)}.")
+    return [SUBJECTS[label] for label in labels.split(",")]

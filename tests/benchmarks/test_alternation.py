@@ -1,0 +1,40 @@
+"""The harness of the benchmarks; what it measures is no test's business."""
+
+import click
+import pytest
+
+from benchmarks import alternation
+from benchmarks.subjects import CEILINGS, SUBJECTS, Subject, clip_of, parse
+
+pytestmark = pytest.mark.backend_free
+
+
+def test_subjects_take_turns_in_processes_of_their_own():
+    results = alternation.alternate("ceiling", [CEILINGS["matrix product torch"]], rounds=2, calls=3, side=8)
+    result = results["matrix product torch"]
+    assert result["calls"] == 6 and 0 < result["low_s"] <= result["median_s"] <= result["high_s"]
+    assert result["peak_bytes"] > 2**20
+
+
+def test_a_process_that_fails_says_why():
+    with pytest.raises(RuntimeError, match=r"nothing failed: KeyError: 'nothing'"):
+        alternation.Worker("inference", Subject("nothing", "torch"))
+
+
+def test_results_are_written_whole(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(alternation, "RESULTS", tmp_path / "results")
+    alternation.write("some", "cpu", [{"median_s": 1.0}], note="x")
+    (file,) = (tmp_path / "results").iterdir()
+    assert file.name == "some-cpu.json" and '"median_s": 1.0' in file.read_text()
+    assert "some-cpu.json" in capsys.readouterr().out
+
+
+def test_clips_are_in_the_layout_of_the_subject():
+    assert clip_of(SUBJECTS["ours jax"], 2).shape == (2, 8, 224, 224, 3)
+    assert clip_of(SUBJECTS["ViViT-B 32x224"], 1).shape == (1, 32, 3, 224, 224)
+
+
+def test_an_unknown_subject_is_refused():
+    assert [subject.label for subject in parse("ours jax,ours torch")] == ["ours jax", "ours torch"]
+    with pytest.raises(click.BadParameter, match="there is no subject 'ours cray'"):
+        parse("ours cray")
