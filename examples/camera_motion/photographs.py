@@ -82,7 +82,7 @@ def vary_photographs(photographs, count, rng):
 
 def _variant(originals, rng, size=384):
     kind = rng.uniform()
-    base = _sparse_scene(originals, rng, size) if kind > 0.75 else _excerpt(originals, rng, size)
+    base = _sparse_scene(originals, rng, size) if kind > 0.65 else _excerpt(originals, rng, size)
     if kind < 0.2:  # a double exposure
         share = rng.uniform(0.3, 0.7)
         base = base * share + _excerpt(originals, rng, size) * (1 - share)

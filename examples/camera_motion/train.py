@@ -113,7 +113,7 @@ class Progress(keras.callbacks.Callback):
 
 @click.command()
 @click.option("--out", default="nano_camera_motion.safetensors", show_default=True, help="File of the weights.")
-@click.option("--steps", default=4000, show_default=True, help="Batches to train on.")
+@click.option("--steps", default=5200, show_default=True, help="Batches to train on.")
 @click.option("--scenes", default=4, show_default=True, help="Scenes a batch, of nine clips each.")
 @click.option("--learning-rate", default=2e-3, show_default=True, help="Highest learning rate.")
 @click.option("--easy", default=0.25, show_default=True, help="Share of the training over which clips grow hard.")
