@@ -18,6 +18,7 @@ def force(**choices):
         **choices: formulation by operation: `temporal_conv="winograd"`.
 
     Example:
+    >>> from keras_video_focalnet.ops.depthwise import depthwise_conv2d
     >>> with force(depthwise_conv2d="shifted"):
     ...     y = depthwise_conv2d(np.ones((1, 5, 5, 2), "float32"), np.ones((3, 3, 2, 1), "float32"))
     """
