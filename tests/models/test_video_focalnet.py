@@ -19,6 +19,7 @@ from keras_video_focalnet.models.video_focalnet import (
     VideoFocalNetS,
     VideoFocalNetT,
 )
+from keras_video_focalnet.ops import formulation
 
 SMALL = {"embed_dim": 8, "depths": (1, 1, 2, 1), "classes": 5, "input_shape": (4, 32, 48, 3)}
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 48, 3), dtype="uint8")
@@ -131,6 +132,21 @@ def test_our_modules_import_no_other_backend():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "new: []" in run.stdout, run.stdout + run.stderr
+
+
+def test_export_takes_what_any_device_knows(monkeypatch):
+    """What is fastest on this machine's CPU would go with the file to a phone."""
+    chosen = {}
+
+    def trace(model, path, **kwargs):
+        for operation in ("temporal_conv", "linear"):
+            names = {name: name for name in ("convolution", "winograd", "library", "onednn")}
+            chosen[operation] = formulation.choose(operation, names, "by rule")
+
+    monkeypatch.setattr(keras.Model, "export", trace)
+    small().export("somewhere", format="tf_saved_model")
+    assert chosen == {"temporal_conv": "convolution", "linear": "library"}
+    assert formulation.choose("linear", {"by rule": 1}, "by rule") == 1
 
 
 def test_input_tensor_keeps_what_stands_before_it(tmp_path):
