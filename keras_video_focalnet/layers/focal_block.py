@@ -6,9 +6,16 @@ from keras import ops
 from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.layers.dense import Dense
 from keras_video_focalnet.layers.focal_modulation import SpatioTemporalFocalModulation
+from keras_video_focalnet.layers.layer_norm import LayerNorm
 from keras_video_focalnet.layers.layer_scale import LayerScale
 from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
+from keras_video_focalnet.ops.fusion import compiled_apart
+
+
+@compiled_apart
+def _add(shortcut, branch):
+    return shortcut + branch
 
 
 @keras.saving.register_keras_serializable(package="keras_video_focalnet")
@@ -80,7 +87,7 @@ class FocalBlock(keras.layers.Layer):
         self.drop_path_per = drop_path_per
 
         dtype = self.dtype_policy
-        self.norm1 = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype, name="norm1")
+        self.norm1 = LayerNorm(dtype=dtype, name="norm1")
         self.modulation = SpatioTemporalFocalModulation(
             dim,
             self.grid_size,
@@ -93,7 +100,7 @@ class FocalBlock(keras.layers.Layer):
             dtype=dtype,
             name="modulation",
         )
-        self.norm2 = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype, name="norm2")
+        self.norm2 = LayerNorm(dtype=dtype, name="norm2")
         hidden, linear = int(dim * mlp_ratio), initializers.LinearKernel
         self.fc1 = Dense(hidden, activate=True, kernel_initializer=linear(), dtype=dtype, name="fc1")
         self.fc2 = Dense(dim, kernel_initializer=linear(), dtype=dtype, name="fc2")
@@ -124,7 +131,7 @@ class FocalBlock(keras.layers.Layer):
             x = self.norm1(x)
         if self.gamma_1 is not None:
             x = self.gamma_1(x)
-        tokens = inputs + self._cast(self.drop_path_1(x, training=training))
+        tokens = _add(inputs, self._cast(self.drop_path_1(x, training=training)))
 
         x = tokens if self.use_postln else self.norm2(tokens)
         x = self.hidden_dropout(self.fc1(x), training=training)
@@ -133,7 +140,7 @@ class FocalBlock(keras.layers.Layer):
             x = self.norm2(x)
         if self.gamma_2 is not None:
             x = self.gamma_2(x)
-        tokens = tokens + self._cast(self.drop_path_2(x, training=training))
+        tokens = _add(tokens, self._cast(self.drop_path_2(x, training=training)))
         return tokens, self._cast(spatial_modulator), self._cast(temporal_modulator)
 
     def _cast(self, x):

@@ -8,6 +8,7 @@ from keras import ops
 from keras_video_focalnet.labels import load_labels
 from keras_video_focalnet.layers import FocalBlock, PatchEmbedding
 from keras_video_focalnet.layers.initializers import LinearKernel
+from keras_video_focalnet.layers.layer_norm import LayerNorm
 from keras_video_focalnet.models.arguments import (
     DEFAULT_SHAPE,
     STAGES,
@@ -174,7 +175,7 @@ class VideoFocalNet(keras.Model):
                     name=f"stage{stage}_downsample",
                 )
                 x = embed(x)
-        x = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype, name="norm")(x)
+        x = LayerNorm(dtype=dtype, name="norm")(x)
 
         if include_top:
             x = ops.mean(ops.mean(x, axis=2), axis=1)

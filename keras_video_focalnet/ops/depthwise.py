@@ -1,9 +1,12 @@
 """Depth-wise convolution over height and width (paper Eq. 6, spatial branch)."""
 
+import functools
+
 from keras import ops
 
 from keras_video_focalnet.ops.convolution import convolution
 from keras_video_focalnet.ops.formulation import choose, compiled_by_xla, on_cpu
+from keras_video_focalnet.ops.fusion import compiled_apart, sums_in_one_pass
 
 
 def depthwise_conv2d(x, kernel):
@@ -31,12 +34,48 @@ def _convolution(x, kernel):
 
 def _shifted_sum(x, kernel):
     """Sum of shifted products: XLA fuses it, where its depth-wise convolution is some 50 times slower on a CPU."""
-    size_h, size_w = kernel.shape[:2]
+    x, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)
+    return _with_gradients(x, kernel) if compiled_by_xla() else _sum(x, kernel)
+
+
+@ops.custom_gradient
+def _with_gradients(x, kernel):
+    """The sum, with gradients for XLA: the automatic one reads both tensors once for every tap of the kernel."""
+
+    def gradients(upstream):
+        return _gradients(x, kernel, upstream)
+
+    return _sum(x, kernel), gradients
+
+
+@compiled_apart
+def _gradients(x, kernel, upstream):
+    return _sum(upstream, ops.flip(kernel, (0, 1))), _kernel_gradient(x, upstream, kernel)
+
+
+def _sum(x, kernel):
+    taps = ops.reshape(kernel, (-1, kernel.shape[2]))
+    products = [shifted * taps[place] for place, shifted in enumerate(_shifted(_padded(x, kernel), x, kernel))]
+    return functools.reduce(lambda left, right: left + right, products)
+
+
+def _kernel_gradient(x, upstream, kernel):
+    """The sums of all taps in one pass over both tensors; frame by frame, so that threads share them."""
+    padded = _apart_padded(x, kernel)
+    sums = sums_in_one_pass([shifted * upstream for shifted in _shifted(padded, x, kernel)], (1, 2))
+    return ops.cast(ops.reshape(ops.sum(ops.stack(sums), axis=1), kernel.shape), kernel.dtype)
+
+
+def _padded(x, kernel):
+    rows, columns = (size // 2 for size in kernel.shape[:2])
+    return ops.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+
+
+_apart_padded = compiled_apart(_padded)
+
+
+def _shifted(padded, x, kernel):
     height, width = x.shape[1:3]
-    padded = ops.pad(x, ((0, 0), (size_h // 2, size_h // 2), (size_w // 2, size_w // 2), (0, 0)))
-    total = None
-    for row in range(size_h):
-        for column in range(size_w):
-            term = padded[:, row : row + height, column : column + width] * kernel[row, column, :, 0]
-            total = term if total is None else total + term
-    return total
+    for row in range(kernel.shape[0]):
+        for column in range(kernel.shape[1]):
+            yield padded[:, row : row + height, column : column + width]

@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from keras_video_focalnet.ops.formulation import compiled_by_xla
+from keras_video_focalnet.ops.fusion import compiled_apart, sums_in_one_pass
+
 
 def gated_sum(contexts, gates):
     """Sum of contexts, each weighted by its gate.
@@ -18,11 +21,14 @@ def gated_sum(contexts, gates):
     >>> gated_sum([np.ones((1, 8, 49, 4), "float32")] * 3, np.ones((1, 8, 49, 3), "float32")).shape
     (1, 8, 49, 4)
     """
-    contexts, gates, total = (
-        [ops.convert_to_tensor(context) for context in contexts],
-        ops.convert_to_tensor(gates),
-        None,
-    )
+    contexts, gates = [ops.convert_to_tensor(context) for context in contexts], ops.convert_to_tensor(gates)
+    if compiled_by_xla():
+        return _with_gradients(gates, *contexts)
+    return _sum(gates, *contexts)
+
+
+def _sum(gates, *contexts):
+    total = None
     for level, context in enumerate(contexts):
         gate = gates[..., level : level + 1]
         if total is None:
@@ -32,3 +38,24 @@ def gated_sum(contexts, gates):
         else:
             total = total + context * gate
     return total
+
+
+@ops.custom_gradient
+def _with_gradients(gates, *contexts):
+    def gradients(upstream):
+        return _gradients(upstream, gates, *contexts)
+
+    return _sum(gates, *contexts), gradients
+
+
+@compiled_apart
+def _gradients(upstream, gates, *contexts):
+    """The gates' from one pass over all contexts."""
+    of_gates = ops.stack(sums_in_one_pass([context * upstream for context in contexts], (3,)), axis=-1)
+    of_gates = ops.cast(of_gates, gates.dtype)
+    of_contexts = []
+    for level, context in enumerate(contexts):
+        gradient = upstream * gates[..., level : level + 1]
+        wide = [axis for axis in range(4) if context.shape[axis] == 1 != upstream.shape[axis]]
+        of_contexts.append(ops.sum(gradient, axis=wide, keepdims=True) if wide else gradient)
+    return of_gates, *of_contexts

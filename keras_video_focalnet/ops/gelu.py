@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_video_focalnet.ops.fusion import compiled_apart
+
 
 def gelu(x):
     """`x * Phi(x)` with the Gaussian distribution function itself (erf), not its tanh approximation.
@@ -22,4 +24,24 @@ def gelu(x):
     if keras.backend.backend() == "torch":
         return ops.gelu(x, approximate=False)
     # Keras's own becomes Erfc on TensorFlow, which neither LiteRT's delegates nor the ONNX converter know.
+    return _with_gradient(ops.convert_to_tensor(x))
+
+
+def _by_erf(x):
     return 0.5 * x * (1.0 + ops.erf(x * (1.0 / math.sqrt(2.0))))
+
+
+@ops.custom_gradient
+def _with_gradient(x):
+    """Keeps `x` alone for the backward pass, where the automatic gradient keeps every step between."""
+
+    def gradient(upstream):
+        return _gradient(x, upstream)
+
+    return _by_erf(x), gradient
+
+
+@compiled_apart
+def _gradient(x, upstream):
+    below = 0.5 * (1.0 + ops.erf(x * (1.0 / math.sqrt(2.0))))
+    return upstream * (below + x * ops.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi)))

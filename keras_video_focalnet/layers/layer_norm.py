@@ -1,0 +1,33 @@
+"""Layer normalization on this package's kernel."""
+
+import keras
+
+from keras_video_focalnet.ops.layer_norm import layer_norm
+
+
+@keras.saving.register_keras_serializable(package="keras_video_focalnet")
+class LayerNorm(keras.layers.LayerNormalization):
+    """Keras's layer normalization over the last axis with scale and shift, in fewer passes over memory.
+
+    Args:
+        epsilon: float, added to the variance.
+        **kwargs: of `keras.layers.LayerNormalization`, but for `axis`, `center`, `scale` and `rms_scaling`.
+
+    Input and output shape: `(..., channels)`, floating.
+
+    Example:
+    >>> LayerNorm()(np.ones((1, 8, 49, 4), "float32")).shape
+    (1, 8, 49, 4)
+    """
+
+    def __init__(self, epsilon=1e-5, **kwargs):
+        super().__init__(epsilon=epsilon, **kwargs)
+
+    def call(self, inputs):
+        return layer_norm(inputs, self.gamma, self.beta, self.epsilon)
+
+    def get_config(self):
+        config = super().get_config()
+        for fixed in ("axis", "center", "scale", "rms_scaling"):
+            config.pop(fixed, None)
+        return config

@@ -1,0 +1,61 @@
+"""Layer normalization over channels (Ba et al. 2016)."""
+
+import keras
+from keras import ops
+
+from keras_video_focalnet.ops.fusion import compiled_apart
+
+
+def layer_norm(x, gamma, beta, epsilon):
+    """Normalize every token to mean 0 and variance 1 over its channels, then scale and shift.
+
+    Args:
+        x: `(..., channels)`, floating.
+        gamma: `(channels,)`, the scale.
+        beta: `(channels,)`, the shift.
+        epsilon: float, added to the variance.
+
+    Returns:
+        `(..., channels)`, the dtype of `x`; half precision is normalized in float32.
+
+    Example:
+    >>> layer_norm(np.ones((1, 8, 49, 4), "float32"), np.ones(4, "float32"), np.zeros(4, "float32"), 1e-5).shape
+    (1, 8, 49, 4)
+    """
+    x, gamma, beta = map(ops.convert_to_tensor, (x, gamma, beta))
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    exact = keras.backend.result_type(dtype, "float32")
+    x, gamma, beta = (ops.cast(tensor, exact) for tensor in (x, gamma, beta))
+    if keras.backend.backend() == "torch":
+        from torch.nn.functional import layer_norm as library
+
+        result = library(x, gamma.shape, gamma, beta, epsilon)
+    else:
+        result = _with_gradients(x, gamma, beta, epsilon)
+    return ops.cast(result, dtype)
+
+
+def _with_gradients(x, gamma, beta, epsilon):
+    """Keeps `x` and two numbers a token for the backward pass, where the automatic gradient keeps every step between."""
+
+    @ops.custom_gradient
+    def normalize(x, gamma, beta):
+        mean = ops.mean(x, axis=-1, keepdims=True)
+        scale = ops.rsqrt(ops.mean(ops.square(x - mean), axis=-1, keepdims=True) + epsilon)
+
+        def gradients(upstream):
+            return _gradients(upstream, x, mean, scale, gamma)
+
+        return (x - mean) * scale * gamma + beta, gradients
+
+    return normalize(x, gamma, beta)
+
+
+@compiled_apart
+def _gradients(upstream, x, mean, scale, gamma):
+    normalized = (x - mean) * scale
+    tokens = tuple(range(len(x.shape) - 1))
+    inner = upstream * gamma
+    straight, turned = (ops.mean(t, axis=-1, keepdims=True) for t in (inner, inner * normalized))
+    of_x = scale * (inner - straight - normalized * turned)
+    return of_x, ops.sum(upstream * normalized, axis=tokens), ops.sum(upstream, axis=tokens)
