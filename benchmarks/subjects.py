@@ -65,7 +65,7 @@ def clip_of(subject, batch, frames=None, size=224):
     return clip if subject.is_ours else np.ascontiguousarray(clip.transpose(0, 1, 4, 2, 3))
 
 
-def our_model(name, frames=8, size=224, dtype=None):
+def our_model(name, frames=8, size=224, **options):
     """Our model with random weights, from normalized clips to logits."""
     from keras_video_focalnet.models import video_focalnet
 
@@ -75,7 +75,7 @@ def our_model(name, frames=8, size=224, dtype=None):
         input_shape=(frames, size, size, 3),
         include_preprocessing=False,
         classifier_activation=None,
-        dtype=dtype,
+        **options,
     )
 
 
@@ -118,7 +118,7 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
         return _peer_inference(peer_model(subject, name).eval(), clip, subject.mode, device)
     import keras
 
-    model = our_model(name, clip.shape[1], size, "mixed_bfloat16" if device == "gpu" else None)
+    model = our_model(name, clip.shape[1], size, dtype="mixed_bfloat16" if device == "gpu" else None)
     if subject.framework == "tensorflow":
         import tensorflow as tf
 
@@ -156,7 +156,7 @@ def _peer_inference(model, clip, mode, device):
     return infer
 
 
-def build_training(subject, name, batch, device="cpu", frames=None, size=224):
+def build_training(subject, name, batch, device="cpu", frames=None, size=224, rematerialize=False):
     """A function that does one step of gradient descent with momentum and gives the loss."""
     clip = clip_of(subject, batch, frames, size)
     labels = np.arange(batch) % CLASSES
@@ -164,7 +164,8 @@ def build_training(subject, name, batch, device="cpu", frames=None, size=224):
         return _peer_training(peer_model(subject, name), clip, labels, subject.mode, device)
     import keras
 
-    model = our_model(name, clip.shape[1], size, "mixed_bfloat16" if device == "gpu" else None)
+    dtype = "mixed_bfloat16" if device == "gpu" else None
+    model = our_model(name, clip.shape[1], size, dtype=dtype, rematerialize=rematerialize)
     model.compile(
         keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

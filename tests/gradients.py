@@ -4,8 +4,11 @@ import keras
 import numpy as np
 
 
-def loss_and_gradients(model, clip, labels):
-    """Mean cross-entropy of logits, and its gradient for each trainable variable, as NumPy arrays."""
+def loss_and_gradients(model, clip, labels, jit_compile=False):
+    """Mean cross-entropy of logits, and its gradient for each trainable variable, as NumPy arrays.
+
+    On TensorFlow eagerly, or compiled by XLA; on JAX always compiled.
+    """
 
     def loss_of(logits):
         return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
@@ -14,9 +17,12 @@ def loss_and_gradients(model, clip, labels):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        with tf.GradientTape() as tape:
-            loss = loss_of(model(clip, training=True))
-        gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+        def backward():
+            with tf.GradientTape() as tape:
+                loss = loss_of(model(clip, training=True))
+            return loss, tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+
+        loss, gradients = tf.function(backward, jit_compile=True)() if jit_compile else backward()
     elif backend == "jax":
         import jax
 
@@ -37,18 +43,24 @@ def loss_and_gradients(model, clip, labels):
     return float(as_numpy(loss)), [np.asarray(as_numpy(gradient)) for gradient in gradients]
 
 
-def values_and_gradients(function, arrays, weights):
-    """What a function of tensors gives, and the gradient of its sum weighted by `weights` for each, as NumPy arrays."""
+def values_and_gradients(function, arrays, weights, jit_compile=False):
+    """What a function of tensors gives, and the gradient of its sum weighted by `weights` for each, as NumPy arrays.
+
+    On TensorFlow eagerly, or compiled by XLA; on JAX always compiled.
+    """
     tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            value = function(*tensors)
-            total = tf.reduce_sum(value * weights)
-        gradients = tape.gradient(total, tensors)
+        def backward(*tensors):
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                value = function(*tensors)
+                total = tf.reduce_sum(value * weights)
+            return value, tape.gradient(total, tensors)
+
+        value, gradients = (tf.function(backward, jit_compile=True) if jit_compile else backward)(*tensors)
     elif backend == "jax":
         import jax
 

@@ -39,5 +39,22 @@ for backend in tensorflow jax torch; do on $backend "$PYTHON" -m pytest -q tests
 step "8: bad arguments"
 on torch "$PYTHON" -m pytest -q tests -k "bad_arguments or refused or unknown or labels"
 
+step "speed of inference beside the peers"
+run "$PYTHON" -m benchmarks.inference
+
+step "training steps and their memory"
+run "$PYTHON" -m benchmarks.training
+run "$PYTHON" -m benchmarks.memory
+run "$PYTHON" -m benchmarks.memory --in-use --name memory-in-use
+
+step "every formulation, forced, at golden parity"
+kernels="formulation or gradients or region or rematerial"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/ops tests/layers tests/models/test_parity.py -k "$kernels"
+done
+
+step "growth of time and memory"
+run "$PYTHON" -m benchmarks.growth
+
 step "6: camera motion"
 run "$PYTHON" -m examples.camera_motion.evaluate --check

@@ -5,12 +5,14 @@ from keras import ops
 
 from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.layers.dense import Dense
+from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.focal_modulation import SpatioTemporalFocalModulation
 from keras_video_focalnet.layers.layer_norm import LayerNorm
 from keras_video_focalnet.layers.layer_scale import LayerScale
 from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
 from keras_video_focalnet.ops.fusion import compiled_apart
+from keras_video_focalnet.ops.gradients import rematerialized
 
 
 @compiled_apart
@@ -40,6 +42,8 @@ class FocalBlock(keras.layers.Layer):
         drop_rate: float, dropout in modulation and MLP.
         drop_path_rate: float, stochastic depth.
         drop_path_per: `"frame"` (as the reference) or `"clip"`, see `StochasticDepth`.
+        rematerialize: bool, in training keep nothing between the block's input and outputs for the backward pass but
+            compute it again (Chen et al. 2016): less memory, about a third more time.
         **kwargs: of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, height * width, dim)`, floating.
@@ -68,6 +72,7 @@ class FocalBlock(keras.layers.Layer):
         drop_rate=0.0,
         drop_path_rate=0.0,
         drop_path_per="frame",
+        rematerialize=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -85,6 +90,7 @@ class FocalBlock(keras.layers.Layer):
         self.drop_rate = drop_rate
         self.drop_path_rate = drop_path_rate
         self.drop_path_per = drop_path_per
+        self.rematerialize = rematerialize
 
         dtype = self.dtype_policy
         self.norm1 = LayerNorm(dtype=dtype, name="norm1")
@@ -104,8 +110,8 @@ class FocalBlock(keras.layers.Layer):
         hidden, linear = int(dim * mlp_ratio), initializers.LinearKernel
         self.fc1 = Dense(hidden, activate=True, kernel_initializer=linear(), dtype=dtype, name="fc1")
         self.fc2 = Dense(dim, kernel_initializer=linear(), dtype=dtype, name="fc2")
-        self.hidden_dropout = keras.layers.Dropout(drop_rate, dtype=dtype, name="hidden_dropout")
-        self.dropout = keras.layers.Dropout(drop_rate, dtype=dtype, name="dropout")
+        self.hidden_dropout = Dropout(drop_rate, dtype=dtype, name="hidden_dropout")
+        self.dropout = Dropout(drop_rate, dtype=dtype, name="dropout")
         self.gamma_1 = self.gamma_2 = None
         if use_layerscale:
             self.gamma_1 = LayerScale(layerscale_value, dtype=dtype, name="gamma_1")
@@ -125,22 +131,35 @@ class FocalBlock(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=False):
+        if not training:
+            return self._forward(inputs)
+        # Drawn here: what is computed twice must be the same twice.
+        shape = tuple(ops.shape(inputs))
+        same_shape = (self.modulation.dropout, self.drop_path_1, self.dropout, self.drop_path_2)
+        kept = [layer.draw(shape) for layer in same_shape]
+        kept.append(self.hidden_dropout.draw((*shape[:-1], self.fc1.units)))
+        if self.rematerialize:
+            return rematerialized(lambda x: self._forward(x, True, *kept), inputs)
+        return self._forward(inputs, True, *kept)
+
+    def _forward(self, inputs, training=False, modulated=None, path_1=None, mixed=None, path_2=None, hidden=None):
+        """The block, given what dropouts keep: of modulation, first branch, MLP, second branch and hidden units."""
         x = inputs if self.use_postln else self.norm1(inputs)
-        x, spatial_modulator, temporal_modulator = self.modulation(x, training=training)
+        x, spatial_modulator, temporal_modulator = self.modulation(x, training=training, kept=modulated)
         if self.use_postln:
             x = self.norm1(x)
         if self.gamma_1 is not None:
             x = self.gamma_1(x)
-        tokens = _add(inputs, self._cast(self.drop_path_1(x, training=training)))
+        tokens = _add(inputs, self._cast(self.drop_path_1(x, training=training, kept=path_1)))
 
         x = tokens if self.use_postln else self.norm2(tokens)
-        x = self.hidden_dropout(self.fc1(x), training=training)
-        x = self.dropout(self.fc2(x), training=training)
+        x = self.hidden_dropout(self.fc1(x), training=training, kept=hidden)
+        x = self.dropout(self.fc2(x), training=training, kept=mixed)
         if self.use_postln:
             x = self.norm2(x)
         if self.gamma_2 is not None:
             x = self.gamma_2(x)
-        tokens = _add(tokens, self._cast(self.drop_path_2(x, training=training)))
+        tokens = _add(tokens, self._cast(self.drop_path_2(x, training=training, kept=path_2)))
         return tokens, self._cast(spatial_modulator), self._cast(temporal_modulator)
 
     def _cast(self, x):
@@ -172,4 +191,5 @@ class FocalBlock(keras.layers.Layer):
             "drop_rate": self.drop_rate,
             "drop_path_rate": self.drop_path_rate,
             "drop_path_per": self.drop_path_per,
+            "rematerialize": self.rematerialize,
         }

@@ -5,9 +5,12 @@ from keras import ops
 
 from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.layers.dense import Dense
+from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.layer_norm import LayerNorm
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
+from keras_video_focalnet.ops.formulation import choose
+from keras_video_focalnet.ops.fusion import region_pays, xla_region
 from keras_video_focalnet.ops.gated_sum import gated_sum
 from keras_video_focalnet.ops.gelu import gelu
 from keras_video_focalnet.ops.temporal import temporal_conv
@@ -86,7 +89,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         self.ln = None
         if use_postln:
             self.ln = LayerNorm(dtype=self.dtype_policy, name="ln")
-        self.dropout = keras.layers.Dropout(drop_rate, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(drop_rate, dtype=self.dtype_policy, name="dropout")
 
     def _dense(self, units, name, kernel, bias="zeros"):
         return Dense(units, kernel_initializer=kernel, bias_initializer=bias, dtype=self.dtype_policy, name=name)
@@ -114,7 +117,12 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
                 layer.build(input_shape)
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, kept=None):
+        formulations = {"inline": lambda function: function, "region": xla_region}
+        compile_or_not = choose("modulation", formulations, "region" if region_pays(inputs) else "inline")
+        return compile_or_not(lambda x: self._modulate(x, training, kept))(inputs)
+
+    def _modulate(self, inputs, training, kept):
         frames = ops.shape(inputs)[1]
         tokens = self.grid_size[0] * self.grid_size[1]
 
@@ -131,7 +139,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         modulated = query * spatial * temporal
         if self.ln is not None:
             modulated = self.ln(modulated)
-        return self._cast(self.dropout(self.proj(modulated), training=training)), spatial, temporal
+        return self._cast(self.dropout(self.proj(modulated), training=training, kept=kept)), spatial, temporal
 
     def _cast(self, x):
         """Back to the layer's own dtype: a layer inside may have another policy."""

@@ -1,6 +1,7 @@
 """Layer normalization on this package's kernel."""
 
 import keras
+from keras import ops
 
 from keras_video_focalnet.ops.layer_norm import layer_norm
 
@@ -24,7 +25,7 @@ class LayerNorm(keras.layers.LayerNormalization):
         super().__init__(epsilon=epsilon, **kwargs)
 
     def call(self, inputs):
-        return layer_norm(inputs, self.gamma, self.beta, self.epsilon)
+        return ops.cast(layer_norm(inputs, self.gamma, self.beta, self.epsilon), self.compute_dtype)
 
     def get_config(self):
         config = super().get_config()

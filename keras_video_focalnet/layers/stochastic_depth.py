@@ -36,13 +36,18 @@ class StochasticDepth(keras.layers.Layer):
         if rate > 0:
             self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, kept=None):
         if not training or self.rate == 0:
             return inputs
-        batch, frames = ops.shape(inputs)[:2]
-        rows = (batch, frames if self.per == "frame" else 1) + (1,) * (len(inputs.shape) - 2)
-        kept = keras.random.uniform(rows, dtype="float32", seed=self.seed_generator) >= self.rate
+        kept = self.draw(ops.shape(inputs)) if kept is None else kept
         return inputs * ops.cast(ops.cast(kept, "float32") / (1 - self.rate), inputs.dtype)
+
+    def draw(self, shape):
+        """What a branch of `shape` keeps, `(batch, frames or 1, 1, ...)`, bool; None where nothing is dropped."""
+        if self.rate == 0:
+            return None
+        rows = (shape[0], shape[1] if self.per == "frame" else 1) + (1,) * (len(shape) - 2)
+        return keras.random.uniform(rows, dtype="float32", seed=self.seed_generator) >= self.rate
 
     def compute_output_shape(self, input_shape):
         return input_shape

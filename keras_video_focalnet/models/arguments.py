@@ -24,10 +24,22 @@ def whole(name, value, least):
 
 def per_stage(name, value, least):
     """Four ints of at least `least`, from one or four."""
+    return tuple(whole(name, item, least) for item in _four(name, value, "integer"))
+
+
+def flags(name, value):
+    """Four bools, from one or four."""
+    values = _four(name, value, "bool")
+    if not all(isinstance(item, bool) for item in values):
+        raise ValueError(f"{name} must be one bool or {STAGES}, one a stage; received {value!r}.")
+    return values
+
+
+def _four(name, value, kind):
     values = tuple(value) if hasattr(value, "__iter__") and not isinstance(value, str) else (value,) * STAGES
     if len(values) != STAGES:
-        raise ValueError(f"{name} must be one integer or {STAGES}, one a stage; received {value!r}.")
-    return tuple(whole(name, item, least) for item in values)
+        raise ValueError(f"{name} must be one {kind} or {STAGES}, one a stage; received {value!r}.")
+    return values
 
 
 def share(name, value):

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_video_focalnet.labels import load_labels
 from keras_video_focalnet.layers import FocalBlock, PatchEmbedding
+from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.initializers import LinearKernel
 from keras_video_focalnet.layers.layer_norm import LayerNorm
 from keras_video_focalnet.models.arguments import (
@@ -14,6 +15,7 @@ from keras_video_focalnet.models.arguments import (
     STAGES,
     choice,
     clip_shape,
+    flags,
     per_stage,
     positive,
     share,
@@ -49,6 +51,8 @@ class VideoFocalNet(keras.Model):
         drop_rate: float, dropout after the stem and in the blocks.
         drop_path_rate: float, stochastic depth of the last block; it rises linearly from 0.
         drop_path_per: `"frame"` (as the reference) or `"clip"`.
+        rematerialize: bool or four, compute the blocks of a stage again in the backward pass instead of keeping what is
+            between them: training takes much less memory and about a third more time.
         include_top: bool, the classifier.
         input_tensor: a Keras tensor of shape `(batch, frames, height, width, 3)` to build upon.
         input_shape: `(frames, height, width, 3)`, default `(8, 224, 224, 3)`; frames may be None.
@@ -91,6 +95,7 @@ class VideoFocalNet(keras.Model):
         drop_rate=0.0,
         drop_path_rate=0.1,
         drop_path_per="frame",
+        rematerialize=False,
         include_top=True,
         input_tensor=None,
         input_shape=None,
@@ -114,6 +119,7 @@ class VideoFocalNet(keras.Model):
         drop_rate = share("drop_rate", drop_rate)
         drop_path_rate = share("drop_path_rate", drop_path_rate)
         choice("drop_path_per", drop_path_per, ("frame", "clip"))
+        rematerialize = flags("rematerialize", rematerialize)
         choice("pooling", pooling, (None, "avg", "max"))
         if include_top:
             classes = whole("classes", classes, 1)
@@ -142,7 +148,7 @@ class VideoFocalNet(keras.Model):
         )
         x = embed(x)
         if drop_rate:
-            x = keras.layers.Dropout(drop_rate, dtype=dtype, name="embed_dropout")(x)
+            x = Dropout(drop_rate, dtype=dtype, name="embed_dropout")(x)
 
         drop_path_rates = _linear_rise(drop_path_rate, sum(depths))
         for stage in range(STAGES):
@@ -162,6 +168,7 @@ class VideoFocalNet(keras.Model):
                     drop_rate=drop_rate,
                     drop_path_rate=next(drop_path_rates),
                     drop_path_per=drop_path_per,
+                    rematerialize=rematerialize[stage],
                     dtype=dtype,
                     name=f"stage{stage}_block{block}",
                 )(x)
@@ -210,6 +217,7 @@ class VideoFocalNet(keras.Model):
             "drop_rate": drop_rate,
             "drop_path_rate": drop_path_rate,
             "drop_path_per": drop_path_per,
+            "rematerialize": rematerialize,
             "include_top": include_top,
             "input_shape": tuple(clip.shape[1:]),
             "pooling": pooling,

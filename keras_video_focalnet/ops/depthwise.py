@@ -7,6 +7,7 @@ from keras import ops
 from keras_video_focalnet.ops.convolution import convolution
 from keras_video_focalnet.ops.formulation import choose, compiled_by_xla, on_cpu
 from keras_video_focalnet.ops.fusion import compiled_apart, sums_in_one_pass
+from keras_video_focalnet.ops.gradients import keeping, with_gradients
 
 
 def depthwise_conv2d(x, kernel):
@@ -38,14 +39,10 @@ def _shifted_sum(x, kernel):
     return _with_gradients(x, kernel) if compiled_by_xla() else _sum(x, kernel)
 
 
-@ops.custom_gradient
+@with_gradients
 def _with_gradients(x, kernel):
     """The sum, with gradients for XLA: the automatic one reads both tensors once for every tap of the kernel."""
-
-    def gradients(upstream):
-        return _gradients(x, kernel, upstream)
-
-    return _sum(x, kernel), gradients
+    return _sum(x, kernel), keeping(_gradients, x, kernel)
 
 
 @compiled_apart

@@ -5,7 +5,7 @@ import functools
 import keras
 from keras import ops
 
-from keras_video_focalnet.ops.formulation import compiled_by_xla
+from keras_video_focalnet.ops.formulation import compiled_by_xla, on_cpu
 
 
 def compiled_apart(function):
@@ -37,6 +37,40 @@ def compiled_apart(function):
             return jax.jit(function)(*tensors)
 
     return apart
+
+
+def region_pays(x):
+    """Whether an operation on `x` gains by `xla_region`: in a TensorFlow graph on several GPUs.
+
+    Under `MirroredStrategy` a step cannot be compiled as a whole; on a CPU TensorFlow's own graph is the faster.
+    """
+    if keras.backend.backend() != "tensorflow" or compiled_by_xla():
+        return False
+    import tensorflow as tf
+
+    distributed = tf.distribute.has_strategy() and tf.distribute.get_strategy().num_replicas_in_sync > 1
+    return tf.inside_function() and distributed and not on_cpu(x)
+
+
+def xla_region(function):
+    """`function` as a region of a TensorFlow graph that XLA compiles; anywhere else an error.
+
+    Args:
+        function: from a tensor to tensors.
+
+    Raises:
+        RuntimeError: if the backend is another, or the region would not be part of a graph.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"A region compiled by XLA is part of a TensorFlow graph; on {keras.backend.backend()} "
+            'compile the whole step, or force(modulation="inline").'
+        )
+    import tensorflow as tf
+
+    if not tf.inside_function():
+        raise RuntimeError("A region compiled by XLA is part of a TensorFlow graph; call the layer in a tf.function.")
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def sums_in_one_pass(tensors, axes):

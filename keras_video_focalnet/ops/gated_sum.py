@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_video_focalnet.ops.formulation import compiled_by_xla
 from keras_video_focalnet.ops.fusion import compiled_apart, sums_in_one_pass
+from keras_video_focalnet.ops.gradients import keeping, with_gradients
 
 
 def gated_sum(contexts, gates):
@@ -40,17 +41,15 @@ def _sum(gates, *contexts):
     return total
 
 
-@ops.custom_gradient
+@with_gradients
 def _with_gradients(gates, *contexts):
-    def gradients(upstream):
-        return _gradients(upstream, gates, *contexts)
-
-    return _sum(gates, *contexts), gradients
+    return _sum(gates, *contexts), keeping(_gradients, gates, *contexts)
 
 
 @compiled_apart
-def _gradients(upstream, gates, *contexts):
+def _gradients(gates, *contexts_and_upstream):
     """The gates' from one pass over all contexts."""
+    *contexts, upstream = contexts_and_upstream
     of_gates = ops.stack(sums_in_one_pass([context * upstream for context in contexts], (3,)), axis=-1)
     of_gates = ops.cast(of_gates, gates.dtype)
     of_contexts = []

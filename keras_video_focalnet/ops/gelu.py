@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.ops.fusion import compiled_apart
+from keras_video_focalnet.ops.gradients import keeping, with_gradients
 
 
 def gelu(x):
@@ -24,21 +25,17 @@ def gelu(x):
     if keras.backend.backend() == "torch":
         return ops.gelu(x, approximate=False)
     # Keras's own becomes Erfc on TensorFlow, which neither LiteRT's delegates nor the ONNX converter know.
-    return _with_gradient(ops.convert_to_tensor(x))
+    return _with_gradient(x)
 
 
 def _by_erf(x):
     return 0.5 * x * (1.0 + ops.erf(x * (1.0 / math.sqrt(2.0))))
 
 
-@ops.custom_gradient
+@with_gradients
 def _with_gradient(x):
     """Keeps `x` alone for the backward pass, where the automatic gradient keeps every step between."""
-
-    def gradient(upstream):
-        return _gradient(x, upstream)
-
-    return _by_erf(x), gradient
+    return _by_erf(x), keeping(_gradient, x)
 
 
 @compiled_apart

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.ops.fusion import compiled_apart
+from keras_video_focalnet.ops.gradients import keeping, with_gradients
 
 
 def layer_norm(x, gamma, beta, epsilon):
@@ -36,23 +37,19 @@ def layer_norm(x, gamma, beta, epsilon):
 
 
 def _with_gradients(x, gamma, beta, epsilon):
-    """Keeps `x` and two numbers a token for the backward pass, where the automatic gradient keeps every step between."""
+    """Keeps `x` and two numbers a token for the backward pass; the automatic gradient keeps every step between."""
 
-    @ops.custom_gradient
+    @with_gradients
     def normalize(x, gamma, beta):
         mean = ops.mean(x, axis=-1, keepdims=True)
         scale = ops.rsqrt(ops.mean(ops.square(x - mean), axis=-1, keepdims=True) + epsilon)
-
-        def gradients(upstream):
-            return _gradients(upstream, x, mean, scale, gamma)
-
-        return (x - mean) * scale * gamma + beta, gradients
+        return (x - mean) * scale * gamma + beta, keeping(_gradients, x, mean, scale, gamma)
 
     return normalize(x, gamma, beta)
 
 
 @compiled_apart
-def _gradients(upstream, x, mean, scale, gamma):
+def _gradients(x, mean, scale, gamma, upstream):
     normalized = (x - mean) * scale
     tokens = tuple(range(len(x.shape) - 1))
     inner = upstream * gamma

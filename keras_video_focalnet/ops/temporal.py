@@ -9,6 +9,7 @@ from keras import ops
 from keras_video_focalnet.ops.convolution import convolution
 from keras_video_focalnet.ops.formulation import choose, compiled_by_xla, half_precision_by_context, on_cpu
 from keras_video_focalnet.ops.fusion import compiled_apart
+from keras_video_focalnet.ops.gradients import keeping, with_gradients
 from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms
 
 # The transforms are products with matrices of frames by frames: beyond this they would cost more than they save.
@@ -44,19 +45,19 @@ def temporal_conv(x, kernel):
     return choose("temporal_conv", formulations, by_rule)(x, kernel)
 
 
-@ops.custom_gradient
+@with_gradients
 def _with_gradients(x, kernel):
     """The convolution, with the kernel's gradient as products of frames: XLA's own takes two to three times as long."""
+    return convolution(x, kernel), keeping(_gradients, x, kernel)
 
-    def gradients(upstream):
-        mirrored = ops.swapaxes(ops.flip(kernel, 0), 2, 3)
-        return convolution(upstream, mirrored), _kernel_gradient(x, upstream, kernel)
 
-    return convolution(x, kernel), gradients
+def _gradients(x, kernel, upstream):
+    mirrored = ops.swapaxes(ops.flip(kernel, 0), 2, 3)
+    return convolution(upstream, mirrored), _kernel_gradient(x, kernel, upstream)
 
 
 @compiled_apart
-def _kernel_gradient(x, upstream, kernel):
+def _kernel_gradient(x, kernel, upstream):
     frames, half = x.shape[1], kernel.shape[0] // 2
     taps = []
     for shift in range(-half, half + 1):
@@ -66,15 +67,46 @@ def _kernel_gradient(x, upstream, kernel):
     return ops.expand_dims(ops.stack(taps), 1)
 
 
+@with_gradients
 def _winograd(x, kernel):
-    """Three products of matrices, all on the memory as it lies: into tiles, with the filter, and back."""
-    window, _, channels, filters = kernel.shape
-    frames, tokens = x.shape[1:3]
-    inputs, taps, outputs = (ops.convert_to_tensor(t, x.dtype) for t in sequence_transforms(window, frames))
-    products = PRODUCTS[window]
-    filters_of_products = ops.reshape(ops.matmul(taps, ops.reshape(kernel, (window, -1))), (-1, channels, filters))
-    tiles = ops.matmul(inputs, ops.reshape(x, (-1, frames, tokens * channels)))
-    tiles = ops.reshape(tiles, (-1, products, outputs.shape[1] // products * tokens, channels))
-    tiles = ops.matmul(tiles, filters_of_products)
+    """Three products of matrices, all on the memory as it lies: into tiles, with the filter, and back.
+
+    Keeps `x` alone for the backward pass, which makes the tiles again: they are up to twice as large.
+    """
+    frames, tokens, filters = *x.shape[1:3], kernel.shape[-1]
+    _, _, outputs = _transforms(x, kernel)
+    tiles = ops.matmul(_tiles(x, kernel), _filters_of_products(x, kernel))
     result = ops.matmul(outputs, ops.reshape(tiles, (-1, outputs.shape[1], tokens * filters)))
-    return ops.reshape(result, (-1, frames, tokens, filters))
+    return ops.reshape(result, (-1, frames, tokens, filters)), keeping(_winograd_gradients, x, kernel)
+
+
+def _winograd_gradients(x, kernel, upstream):
+    (_, frames, tokens, channels), (_, _, _, filters) = x.shape, kernel.shape
+    inputs, taps, outputs = map(ops.transpose, _transforms(x, kernel))
+    tiles = _tiles(x, kernel)
+    of_products = ops.matmul(outputs, ops.reshape(upstream, (-1, frames, tokens * filters)))
+    of_products = ops.reshape(of_products, (-1, *tiles.shape[1:3], filters))
+    of_filters = ops.sum(ops.matmul(ops.swapaxes(tiles, 2, 3), of_products), axis=0)
+    of_kernel = ops.matmul(taps, ops.reshape(of_filters, (-1, channels * filters)))
+    of_tiles = ops.matmul(of_products, ops.swapaxes(_filters_of_products(x, kernel), 1, 2))
+    of_x = ops.matmul(inputs, ops.reshape(of_tiles, (-1, inputs.shape[1], tokens * channels)))
+    return ops.reshape(of_x, (-1, frames, tokens, channels)), ops.reshape(of_kernel, kernel.shape)
+
+
+def _transforms(x, kernel):
+    return [ops.convert_to_tensor(matrix, x.dtype) for matrix in sequence_transforms(kernel.shape[0], x.shape[1])]
+
+
+def _tiles(x, kernel):
+    """`(batch, products, tiles * tokens, channels)`."""
+    frames, tokens, channels = x.shape[1:]
+    inputs, _, outputs = _transforms(x, kernel)
+    products = PRODUCTS[kernel.shape[0]]
+    tiles = ops.matmul(inputs, ops.reshape(x, (-1, frames, tokens * channels)))
+    return ops.reshape(tiles, (-1, products, outputs.shape[1] // products * tokens, channels))
+
+
+def _filters_of_products(x, kernel):
+    window, _, channels, filters = kernel.shape
+    _, taps, _ = _transforms(x, kernel)
+    return ops.reshape(ops.matmul(taps, ops.reshape(kernel, (window, -1))), (-1, channels, filters))

@@ -1,5 +1,9 @@
 """The checks that Keras applies to its own layers, and what is particular to ours."""
 
+import json
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -13,7 +17,11 @@ from keras_video_focalnet.layers import (
     StochasticDepth,
 )
 from keras_video_focalnet.layers.dense import Dense
+from keras_video_focalnet.layers.dropout import Dropout
+from keras_video_focalnet.layers.layer_norm import LayerNorm
+from tests.gradients import loss_and_gradients
 
+BACKEND = keras.backend.backend()
 TOKENS = (2, 4, 6 * 5, 8)
 
 
@@ -70,6 +78,12 @@ class StandardChecks(testing.TestCase):
     def test_dense(self):
         self.check(Dense, {"units": 6, "activate": True}, TOKENS, (*TOKENS[:-1], 6), 2)
 
+    def test_layer_norm(self):
+        self.check(LayerNorm, {"epsilon": 1e-3}, TOKENS, TOKENS, 2)
+
+    def test_dropout(self):
+        self.check(Dropout, {"rate": 0.3, "seed": 1}, TOKENS, TOKENS, 0, seeds=1)
+
     def test_layer_scale(self):
         self.check(LayerScale, {"initial_value": 0.5}, TOKENS, TOKENS, 1)
 
@@ -85,6 +99,10 @@ class StandardChecks(testing.TestCase):
 
     def test_focal_block(self):
         self.check(FocalBlock, {"dim": 8, "grid_size": (6, 5)}, TOKENS, (TOKENS,) * 3, 22)
+
+    def test_rematerialized_focal_block(self):
+        kwargs = {"dim": 8, "grid_size": (6, 5), "rematerialize": True}
+        self.check(FocalBlock, kwargs, TOKENS, (TOKENS,) * 3, 22)
 
     def test_focal_block_with_every_option(self):
         options = {"use_postln": True, "use_postln_in_modulation": True, "use_layerscale": True, "drop_rate": 0.1}
@@ -119,6 +137,76 @@ def test_frames_may_be_unknown():
     model = keras.Model(tokens, output)
     for frames in (1, 3, 8):
         assert model(np.zeros((2, frames, 30, 8), "float32")).shape == (2, frames, 30, 8)
+
+
+def gradients_of_block(rematerialize):
+    """Loss and gradients of a block with every kind of dropout, from one seed."""
+    keras.utils.set_random_seed(3)
+    options = {"drop_rate": 0.2, "drop_path_rate": 0.3, "rematerialize": rematerialize}
+    clip = keras.Input(TOKENS[1:])
+    tokens, _, _ = FocalBlock(8, grid_size=(6, 5), **options)(clip)
+    model = keras.Model(clip, keras.ops.mean(tokens, axis=(1, 2)))
+    x = np.random.default_rng(0).normal(size=TOKENS).astype("float32")
+    return loss_and_gradients(model, x, np.arange(2))
+
+
+def test_a_rematerialized_block_drops_the_same_in_both_passes():
+    loss, gradients = gradients_of_block(False)
+    again, gradients_again = gradients_of_block(True)
+    assert again == pytest.approx(loss, rel=1e-6)
+    for one, other in zip(gradients, gradients_again, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-6)
+
+
+def test_rematerialization_computes_again(monkeypatch):
+    calls = []
+    forward = FocalBlock._forward
+    monkeypatch.setattr(FocalBlock, "_forward", lambda *arguments: calls.append(1) or forward(*arguments))
+    gradients_of_block(False)
+    kept = len(calls)
+    calls.clear()
+    gradients_of_block(True)
+    # JAX computes again what it traced once; that it does is a matter of memory.
+    assert len(calls) > kept or BACKEND == "jax"
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX tells the memory of what it compiled")
+def test_rematerialization_takes_less_memory():
+    import jax
+
+    sizes = {}
+    for rematerialize in (False, True):
+        clip = keras.Input((4, 196, 16))
+        tokens = clip
+        for _ in range(3):
+            tokens, _, _ = FocalBlock(16, grid_size=14, rematerialize=rematerialize)(tokens)
+        model = keras.Model(clip, tokens)
+        fixed = [variable.value for variable in model.non_trainable_variables]
+
+        def loss(weights, model=model, fixed=fixed):
+            x = np.ones((2, 4, 196, 16), "float32")
+            return model.stateless_call(weights, fixed, x, training=True)[0].sum()
+
+        weights = [variable.value for variable in model.trainable_variables]
+        compiled = jax.jit(jax.grad(loss)).lower(weights).compile()
+        sizes[rematerialize] = compiled.memory_analysis().temp_size_in_bytes
+    assert sizes[True] < 0.6 * sizes[False], sizes
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="MirroredStrategy is TensorFlow's")
+def test_a_region_for_xla_trains_the_same_under_mirrored_strategy():
+    """On two CPU devices, in processes of their own: devices are set before TensorFlow starts."""
+    results = {}
+    for formulation in ("inline", "region"):
+        command = [sys.executable, "-m", "tests.layers.mirrored_training", formulation]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        results[formulation] = json.loads(done.stdout)
+    assert results["inline"]["traced_for_xla"] == [False]
+    assert results["region"]["traced_for_xla"] == [True]
+    assert results["inline"]["replicas"] == results["region"]["replicas"] == 2
+    for what in ("losses", "weights"):
+        np.testing.assert_allclose(results["region"][what], results["inline"][what], atol=1e-6)
 
 
 def test_time_is_local_to_a_place_and_space_to_a_frame():

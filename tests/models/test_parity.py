@@ -68,9 +68,8 @@ def test_logits(name, mode):
 
 
 FORCED = [
-    {"depthwise_conv2d": depthwise, "temporal_conv": temporal}
-    for depthwise in ("convolution", "shifted")
-    for temporal in ("convolution", "winograd")
+    {"depthwise_conv2d": "convolution", "temporal_conv": "winograd"},
+    {"depthwise_conv2d": "shifted", "temporal_conv": "convolution"},
 ]
 forced = pytest.mark.parametrize("formulations", FORCED, ids=lambda forced: "-".join(forced.values()))
 
@@ -132,9 +131,9 @@ def test_embedding_and_norm(layer, key):
     assert worst(keras.ops.reshape(features, data[key].shape), data[key]) / np.abs(data[key]).max() < FEATURES
 
 
-def gradient_errors(model, clip, labels, loss, wanted):
+def gradient_errors(model, clip, labels, loss, wanted, jit_compile=False):
     """Relative error (norm of difference over norm) of each parameter's gradient, by the reference's names."""
-    actual, gradients = loss_and_gradients(model, clip, labels)
+    actual, gradients = loss_and_gradients(model, clip, labels, jit_compile)
     assert abs(actual - loss) < LOGITS
     by_variable = {id(v): gradient for v, gradient in zip(model.trainable_variables, gradients, strict=True)}
     slots = reference_slots(model)
@@ -146,14 +145,22 @@ def gradient_errors(model, clip, labels, loss, wanted):
     return errors
 
 
-def golden_gradient_errors(name, **kwargs):
+def golden_gradient_errors(name, jit_compile=False, **kwargs):
     data = expected(name)
     wanted = {key.removeprefix("grad/"): data[key] for key in data.files if key.startswith("grad/")}
-    return gradient_errors(build(name, **kwargs), data["input"], data["labels"], float(data["loss"]), wanted)
+    model = build(name, **kwargs)
+    return gradient_errors(model, data["input"], data["labels"], float(data["loss"]), wanted, jit_compile)
 
 
-def test_gradients():
-    errors = golden_gradient_errors("micro")
+@pytest.mark.parametrize("rematerialize", [False, True])
+def test_gradients(rematerialize):
+    errors = golden_gradient_errors("micro", rematerialize=rematerialize)
+    assert max(errors.values()) < GRADIENTS, errors
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is always compiled by XLA, PyTorch never")
+def test_gradients_compiled_by_xla():
+    errors = golden_gradient_errors("micro", jit_compile=True)
     assert max(errors.values()) < GRADIENTS, errors
 
 

@@ -51,6 +51,13 @@ def test_published_sizes(builder, parameters, gmac, drop_path):
     assert model.input_shape == (None, 8, 224, 224, 3) and model.output_shape == (None, 400)
 
 
+def test_cost_grows_linearly_in_tokens():
+    def macs(frames, side):
+        return count_macs(small(input_shape=(frames, side, side, 3), include_top=False))
+
+    assert macs(16, 64) == 2 * macs(8, 64) == 2 * macs(2, 128)
+
+
 def test_count_macs_needs_a_fixed_number_of_frames():
     with pytest.raises(ValueError, match="any number of frames"):
         count_macs(small(input_shape=(None, 32, 32, 3)))

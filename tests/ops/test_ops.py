@@ -11,8 +11,10 @@ from keras_video_focalnet.ops import depthwise, formulation, temporal
 from keras_video_focalnet.ops import linear as linear_module
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
 from keras_video_focalnet.ops.formulation import compiled_by_xla, force
+from keras_video_focalnet.ops.fusion import sums_in_one_pass, xla_region
 from keras_video_focalnet.ops.gated_sum import gated_sum
 from keras_video_focalnet.ops.gelu import gelu
+from keras_video_focalnet.ops.layer_norm import layer_norm
 from keras_video_focalnet.ops.linear import linear
 from keras_video_focalnet.ops.temporal import temporal_conv
 from keras_video_focalnet.ops.winograd import PRODUCTS, tile_transforms
@@ -28,6 +30,12 @@ def run(function, *arrays):
 
 
 def check(function, reference, *arrays, atol=2e-5):
+    """Values and gradients as `check_once` says; on TensorFlow, eagerly and compiled by XLA."""
+    for jit_compile in (False, True) if BACKEND == "tensorflow" else (False,):
+        check_once(function, reference, arrays, atol, jit_compile)
+
+
+def check_once(function, reference, arrays, atol, jit_compile):
     """Values, and gradients of a random weighting of them, against `reference` in float64 by central differences.
 
     Along a random direction in each argument; `reference` is linear in each, so the differences are exact.
@@ -35,7 +43,8 @@ def check(function, reference, *arrays, atol=2e-5):
     rng = np.random.default_rng(0)
     wanted = reference(*arrays)
     weights = rng.normal(size=wanted.shape)
-    value, gradients = values_and_gradients(function, [a.astype("float32") for a in arrays], weights.astype("float32"))
+    singles = [array.astype("float32") for array in arrays]
+    value, gradients = values_and_gradients(function, singles, weights.astype("float32"), jit_compile)
     np.testing.assert_allclose(value, wanted, atol=atol)
     for place, gradient in enumerate(gradients):
         direction = rng.normal(size=arrays[place].shape)
@@ -213,11 +222,79 @@ def test_linear_without_gradients(activate):
         run(linear, x, kernel, bias)  # it has no gradient, so where gradients are recorded it is not there
 
 
+def test_layer_norm():
+    """It is not linear in its input: against central differences of a small step."""
+    rng = np.random.default_rng(0)
+    x, gamma, beta = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=4), rng.normal(size=4)
+
+    def reference(x, gamma, beta):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * gamma + beta
+
+    def normalize(*arrays):
+        return layer_norm(*arrays, 1e-5)
+
+    check(lambda gamma, beta: normalize(x.astype("float32"), gamma, beta), lambda *a: reference(x, *a), gamma, beta)
+    weights, direction, step = rng.normal(size=x.shape), rng.normal(size=x.shape), 1e-5
+    slopes = reference(x + step * direction, gamma, beta) - reference(x - step * direction, gamma, beta)
+    arrays = [array.astype("float32") for array in (x, gamma, beta)]
+    for jit_compile in (False, True):
+        _, (gradient, _, _) = values_and_gradients(normalize, arrays, weights.astype("float32"), jit_compile)
+        assert abs((gradient * direction).sum() - (weights * slopes).sum() / (2 * step)) < 1e-4
+
+
+def test_layer_norm_of_half_precision_is_computed_in_float32():
+    x = np.float32(200) + np.random.default_rng(0).normal(size=(4, 64)).astype("float32")
+    half = keras.ops.cast(x, "bfloat16")
+    wanted = run(
+        lambda x: layer_norm(x, np.ones(64, "float32"), np.zeros(64, "float32"), 1e-5),
+        np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(half, "float32"))),
+    )
+    actual = layer_norm(half, keras.ops.ones(64, "bfloat16"), keras.ops.zeros(64, "bfloat16"), 1e-5)
+    assert keras.backend.standardize_dtype(actual.dtype) == "bfloat16"
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(keras.ops.cast(actual, "float32")), wanted, rtol=2**-8)
+
+
+def test_gradient_of_gelu():
+    x, step = np.linspace(-6, 6, 241), 1e-5
+    above, below = ([v * 0.5 * math.erfc(-v / math.sqrt(2)) for v in x + sign * step] for sign in (1, -1))
+    wanted = (np.array(above) - np.array(below)) / (2 * step)
+    for jit_compile in (False, True):
+        _, (gradient,) = values_and_gradients(gelu, [x.astype("float32")], np.ones(241, "float32"), jit_compile)
+        np.testing.assert_allclose(gradient, wanted, atol=2e-6)
+
+
+def test_sums_in_one_pass():
+    tensors = np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype("float32")
+
+    def stacked(*arrays):
+        return keras.ops.stack(sums_in_one_pass(list(arrays), (1,)))
+
+    functions = [stacked]
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        functions.append(tf.function(stacked, jit_compile=True))
+    for function in functions:
+        np.testing.assert_allclose(run(function, *tensors), tensors.sum(2), atol=1e-5)
+
+
 def test_gelu_is_the_exact_one():
     x = np.linspace(-6, 6, 241)
     wanted = np.array([value * 0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
     # The tanh approximation is off by 5e-4 here.
     np.testing.assert_allclose(run(gelu, x), wanted, atol=2e-6)
+
+
+def test_a_region_for_xla_is_part_of_a_tensorflow_graph():
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        seen = []
+        tf.function(lambda x: xla_region(lambda x: seen.append(compiled_by_xla()) or x + 1)(x))(tf.ones(2))
+        assert seen == [True]
+    with pytest.raises(RuntimeError, match="part of a TensorFlow graph"):
+        xla_region(lambda x: x)
 
 
 def test_xla_is_noticed_when_it_compiles():
