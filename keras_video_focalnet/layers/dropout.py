@@ -10,7 +10,7 @@ class Dropout(keras.layers.Dropout):
 
     Args:
         rate: float in [0, 1), the probability to drop.
-        **kwargs: of `keras.layers.Dropout`.
+        **kwargs: of `keras.layers.Dropout`, but for `noise_shape`.
 
     Input and output shape: any, floating.
 
@@ -19,11 +19,21 @@ class Dropout(keras.layers.Dropout):
     (1, 8, 49, 4)
     """
 
+    def __init__(self, rate, **kwargs):
+        super().__init__(rate, **kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must be in [0, 1), received {rate!r}.")
+        if self.noise_shape is not None:
+            raise ValueError(
+                f"noise_shape must be None, received {self.noise_shape!r}; to drop alike along an axis take "
+                "keras.layers.Dropout."
+            )
+
     def call(self, inputs, training=False, kept=None):
         if not training or self.rate == 0:
             return inputs
         kept = self.draw(ops.shape(inputs)) if kept is None else kept
-        return inputs * ops.cast(ops.cast(kept, "float32") / (1 - self.rate), inputs.dtype)
+        return inputs * (ops.cast(kept, inputs.dtype) * (1 / (1 - self.rate)))
 
     def draw(self, shape):
         """What of `shape` is kept, bool; None where nothing is dropped."""

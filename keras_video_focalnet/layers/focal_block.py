@@ -7,7 +7,7 @@ from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.layers.dense import Dense
 from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.focal_modulation import SpatioTemporalFocalModulation
-from keras_video_focalnet.layers.layer_norm import LayerNorm
+from keras_video_focalnet.layers.layer_normalization import LayerNormalization
 from keras_video_focalnet.layers.layer_scale import LayerScale
 from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
@@ -93,7 +93,7 @@ class FocalBlock(keras.layers.Layer):
         self.rematerialize = rematerialize
 
         dtype = self.dtype_policy
-        self.norm1 = LayerNorm(dtype=dtype, name="norm1")
+        self.norm1 = LayerNormalization(dtype=dtype, name="norm1")
         self.modulation = SpatioTemporalFocalModulation(
             dim,
             self.grid_size,
@@ -106,7 +106,7 @@ class FocalBlock(keras.layers.Layer):
             dtype=dtype,
             name="modulation",
         )
-        self.norm2 = LayerNorm(dtype=dtype, name="norm2")
+        self.norm2 = LayerNormalization(dtype=dtype, name="norm2")
         hidden, linear = int(dim * mlp_ratio), initializers.LinearKernel
         self.fc1 = Dense(hidden, activate=True, kernel_initializer=linear(), dtype=dtype, name="fc1")
         self.fc2 = Dense(dim, kernel_initializer=linear(), dtype=dtype, name="fc2")

@@ -6,7 +6,7 @@ from keras import ops
 from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.layers.dense import Dense
 from keras_video_focalnet.layers.dropout import Dropout
-from keras_video_focalnet.layers.layer_norm import LayerNorm
+from keras_video_focalnet.layers.layer_normalization import LayerNormalization
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
 from keras_video_focalnet.ops.formulation import choose
@@ -88,7 +88,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         self.proj = self._dense(dim, "proj", linear())
         self.ln = None
         if use_postln:
-            self.ln = LayerNorm(dtype=self.dtype_policy, name="ln")
+            self.ln = LayerNormalization(dtype=self.dtype_policy, name="ln")
         self.dropout = Dropout(drop_rate, dtype=self.dtype_policy, name="dropout")
 
     def _dense(self, units, name, kernel, bias="zeros"):

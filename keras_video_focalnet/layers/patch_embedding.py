@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers import initializers
-from keras_video_focalnet.layers.layer_norm import LayerNorm
+from keras_video_focalnet.layers.layer_normalization import LayerNormalization
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
 
 
@@ -56,7 +56,7 @@ class PatchEmbedding(keras.layers.Layer):
             raise ValueError(
                 f"grid_size={self.grid_size} is smaller than one patch of {self.kernel_size}; use a larger input."
             )
-        self.norm = LayerNorm(dtype=self.dtype_policy, name="norm")
+        self.norm = LayerNormalization(dtype=self.dtype_policy, name="norm")
 
     def build(self, input_shape):
         check_tokens(self, input_shape)

@@ -40,7 +40,7 @@ class StochasticDepth(keras.layers.Layer):
         if not training or self.rate == 0:
             return inputs
         kept = self.draw(ops.shape(inputs)) if kept is None else kept
-        return inputs * ops.cast(ops.cast(kept, "float32") / (1 - self.rate), inputs.dtype)
+        return inputs * (ops.cast(kept, inputs.dtype) * (1 / (1 - self.rate)))
 
     def draw(self, shape):
         """What a branch of `shape` keeps, `(batch, frames or 1, 1, ...)`, bool; None where nothing is dropped."""

@@ -9,7 +9,7 @@ from keras_video_focalnet.labels import load_labels
 from keras_video_focalnet.layers import FocalBlock, PatchEmbedding
 from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.initializers import LinearKernel
-from keras_video_focalnet.layers.layer_norm import LayerNorm
+from keras_video_focalnet.layers.layer_normalization import LayerNormalization
 from keras_video_focalnet.models.arguments import (
     DEFAULT_SHAPE,
     STAGES,
@@ -182,7 +182,7 @@ class VideoFocalNet(keras.Model):
                     name=f"stage{stage}_downsample",
                 )
                 x = embed(x)
-        x = LayerNorm(dtype=dtype, name="norm")(x)
+        x = LayerNormalization(dtype=dtype, name="norm")(x)
 
         if include_top:
             x = ops.mean(ops.mean(x, axis=2), axis=1)
@@ -270,7 +270,7 @@ class VideoFocalNet(keras.Model):
         a phone's GPU or in half precision. To trace the model by other means, do so inside
         `keras_video_focalnet.ops.formulation.force(temporal_conv="convolution", linear="library")`.
         """
-        with force(temporal_conv="convolution", linear="library"):
+        with force(temporal_conv="convolution", linear="library", modulation="inline"):
             return super().export(*args, **kwargs)
 
     def reset_classifier(self, classes, labels=None):

@@ -9,9 +9,9 @@ from keras_video_focalnet.ops.formulation import compiled_by_xla, on_cpu
 
 
 def compiled_apart(function):
-    """Have XLA on JAX compile `function` as a computation of its own, whose inputs and outputs lie in memory.
+    """Have XLA on JAX on a CPU compile `function` as a computation of its own: inputs and outputs lie in memory.
 
-    On a CPU XLA fuses cheap operations into each of their consumers, and so computes them again for each: a sum over
+    There XLA fuses cheap operations into each of their consumers, and so computes them again for each: a sum over
     shortcuts once for every later block, a gradient once for every tap of a kernel.
 
     Args:
@@ -28,10 +28,14 @@ def compiled_apart(function):
 
     @functools.wraps(function)
     def apart(*tensors):
-        if keras.backend.backend() != "jax":
+        if keras.backend.backend() != "jax" or not on_cpu(None):
             return function(*tensors)
         import jax
-        from jax.experimental.xla_metadata import set_xla_metadata
+
+        try:
+            from jax.experimental.xla_metadata import set_xla_metadata
+        except ImportError:  # an older JAX: slower, no more
+            return function(*tensors)
 
         with set_xla_metadata(inlineable="false"):
             return jax.jit(function)(*tensors)

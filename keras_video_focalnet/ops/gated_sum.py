@@ -50,11 +50,12 @@ def _with_gradients(gates, *contexts):
 def _gradients(gates, *contexts_and_upstream):
     """The gates' from one pass over all contexts."""
     *contexts, upstream = contexts_and_upstream
-    of_gates = ops.stack(sums_in_one_pass([context * upstream for context in contexts], (3,)), axis=-1)
+    rank = len(upstream.shape)
+    of_gates = ops.stack(sums_in_one_pass([context * upstream for context in contexts], (rank - 1,)), axis=-1)
     of_gates = ops.cast(of_gates, gates.dtype)
     of_contexts = []
     for level, context in enumerate(contexts):
         gradient = upstream * gates[..., level : level + 1]
-        wide = [axis for axis in range(4) if context.shape[axis] == 1 != upstream.shape[axis]]
+        wide = [axis for axis in range(rank) if context.shape[axis] == 1 != upstream.shape[axis]]
         of_contexts.append(ops.sum(gradient, axis=wide, keepdims=True) if wide else gradient)
     return of_gates, *of_contexts

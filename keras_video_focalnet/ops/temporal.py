@@ -31,10 +31,11 @@ def temporal_conv(x, kernel):
     (1, 8, 49, 4)
     """
     x, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)
-    formulations = {"convolution": _with_gradients if compiled_by_xla() and on_cpu(x) else convolution}
     window, _, channels, _ = kernel.shape
     # While a model is exported a size may be a symbol, which is as good as unknown.
     frames, tokens = (size if type(size) is int else None for size in x.shape[1:3])
+    by_hand = frames is not None and compiled_by_xla() and on_cpu(x)
+    formulations = {"convolution": _with_gradients if by_hand else convolution}
     if window in PRODUCTS and frames is not None and tokens is not None and frames <= MOST_FRAMES:
         formulations["winograd"] = _winograd
     # With few channels transforming takes as long as it saves, a GPU has units for plain products, and half precision
@@ -63,8 +64,11 @@ def _kernel_gradient(x, kernel, upstream):
     for shift in range(-half, half + 1):
         first, last = max(0, -shift), max(0, -shift, min(frames, frames - shift))
         seen = ops.swapaxes(x[:, first + shift : last + shift], 2, 3)
-        taps.append(ops.sum(ops.matmul(seen, upstream[:, first:last]), axis=(0, 1)))
-    return ops.expand_dims(ops.stack(taps), 1)
+        products = ops.matmul(seen, upstream[:, first:last])
+        # Half precision would not bear a sum over many frames.
+        products = ops.cast(products, keras.backend.result_type(kernel.dtype, "float32"))
+        taps.append(ops.sum(products, axis=(0, 1)))
+    return ops.cast(ops.expand_dims(ops.stack(taps), 1), kernel.dtype)
 
 
 @with_gradients

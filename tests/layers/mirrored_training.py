@@ -26,7 +26,7 @@ def main(formulation):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         clip = keras.Input((4, 64, 8))
-        tokens, _, _ = FocalBlock(8, 8)(clip)
+        tokens, _, _ = FocalBlock(8, 8, drop_rate=0.1, drop_path_rate=0.2, rematerialize=True)(clip)
         scores = keras.layers.Dense(4)(keras.ops.mean(tokens, axis=(1, 2)))
         model = keras.Model(clip, scores)
         model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -18,8 +18,8 @@ from keras_video_focalnet.layers import (
 )
 from keras_video_focalnet.layers.dense import Dense
 from keras_video_focalnet.layers.dropout import Dropout
-from keras_video_focalnet.layers.layer_norm import LayerNorm
-from tests.gradients import loss_and_gradients
+from keras_video_focalnet.layers.layer_normalization import LayerNormalization
+from tests.gradients import loss_and_gradients, values_and_gradients
 
 BACKEND = keras.backend.backend()
 TOKENS = (2, 4, 6 * 5, 8)
@@ -79,7 +79,7 @@ class StandardChecks(testing.TestCase):
         self.check(Dense, {"units": 6, "activate": True}, TOKENS, (*TOKENS[:-1], 6), 2)
 
     def test_layer_norm(self):
-        self.check(LayerNorm, {"epsilon": 1e-3}, TOKENS, TOKENS, 2)
+        self.check(LayerNormalization, {"epsilon": 1e-3}, TOKENS, TOKENS, 2)
 
     def test_dropout(self):
         self.check(Dropout, {"rate": 0.3, "seed": 1}, TOKENS, TOKENS, 0, seeds=1)
@@ -170,6 +170,27 @@ def test_rematerialization_computes_again(monkeypatch):
     assert len(calls) > kept or BACKEND == "jax"
 
 
+def test_a_rematerialized_block_takes_the_weights_of_a_stateless_call():
+    """In both passes."""
+    results = []
+    for rematerialize in (False, True):
+        keras.utils.set_random_seed(1)
+        clip = keras.Input(TOKENS[1:])
+        tokens, _, _ = FocalBlock(8, grid_size=(6, 5), rematerialize=rematerialize)(clip)
+        model = keras.Model(clip, keras.ops.mean(tokens))
+        weights = [keras.ops.cos(variable.value + i) for i, variable in enumerate(model.trainable_variables)]
+        fixed = [variable.value for variable in model.non_trainable_variables]
+        x = np.random.default_rng(0).normal(size=TOKENS).astype("float32")
+
+        def loss(*weights, model=model, fixed=fixed, x=x):
+            return model.stateless_call(list(weights), fixed, x, training=True)[0]
+
+        arrays = [to_numpy(weight) for weight in weights]
+        results.append(values_and_gradients(loss, arrays, np.float32(1))[1])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6 * np.abs(one).max())
+
+
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX tells the memory of what it compiled")
 def test_rematerialization_takes_less_memory():
     import jax
@@ -248,6 +269,9 @@ def test_odd_sizes_floor(use_conv_embed, expected):
         (lambda: SpatioTemporalFocalModulation(8, 4, focal_level=-1), "focal_level must be 0 or more"),
         (lambda: StochasticDepth(1.0), r"rate must be in \[0, 1\), received 1.0"),
         (lambda: StochasticDepth(0.1, per="video"), 'per must be "frame" or "clip"'),
+        (lambda: Dropout(1.0), r"rate must be in \[0, 1\), received 1.0"),
+        (lambda: Dropout(0.1, noise_shape=(1, 4)), r"noise_shape must be None, received \(1, 4\)"),
+        (lambda: LayerNormalization(center=False), "center=False cannot be set.*take keras.layers.LayerNormalization"),
     ],
 )
 def test_bad_arguments_name_the_remedy(make, message):

@@ -51,7 +51,7 @@ def test_published_sizes(builder, parameters, gmac, drop_path):
     assert model.input_shape == (None, 8, 224, 224, 3) and model.output_shape == (None, 400)
 
 
-def test_cost_grows_linearly_in_tokens():
+def test_multiply_adds_grow_linearly_in_tokens():
     def macs(frames, side):
         return count_macs(small(input_shape=(frames, side, side, 3), include_top=False))
 
@@ -146,13 +146,13 @@ def test_export_takes_what_any_device_knows(monkeypatch):
     chosen = {}
 
     def trace(model, path, **kwargs):
-        for operation in ("temporal_conv", "linear"):
-            names = {name: name for name in ("convolution", "winograd", "library", "onednn")}
+        for operation in ("temporal_conv", "linear", "modulation"):
+            names = {name: name for name in ("convolution", "winograd", "library", "onednn", "inline")}
             chosen[operation] = formulation.choose(operation, names, "by rule")
 
     monkeypatch.setattr(keras.Model, "export", trace)
     small().export("somewhere", format="tf_saved_model")
-    assert chosen == {"temporal_conv": "convolution", "linear": "library"}
+    assert chosen == {"temporal_conv": "convolution", "linear": "library", "modulation": "inline"}
     assert formulation.choose("linear", {"by rule": 1}, "by rule") == 1
 
 

@@ -187,14 +187,16 @@ def test_an_unknown_formulation_is_refused():
         temporal_conv(keras.ops.ones((1, 8, 4, 2)), keras.ops.ones((7, 1, 2, 2)))
 
 
-def test_gated_sum():
+@pytest.mark.parametrize("places", [(5,), (3, 5)])
+def test_gated_sum(places):
     rng = np.random.default_rng(0)
-    near, far, everything = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(2, 1, 1, 4))
+    near, far = rng.normal(size=(2, *places, 4)), rng.normal(size=(2, *places, 4))
+    everything = rng.normal(size=(2, *(1 for _ in places), 4))
 
     def reference(near, far, everything, gates):
         return sum(context * gates[..., i : i + 1] for i, context in enumerate((near, far, everything)))
 
-    gates = rng.normal(size=(2, 3, 5, 3))
+    gates = rng.normal(size=(2, *places, 3))
     check(lambda *a: gated_sum(list(a[:3]), a[3]), reference, near, far, everything, gates)
 
 
@@ -253,6 +255,57 @@ def test_layer_norm_of_half_precision_is_computed_in_float32():
     actual = layer_norm(half, keras.ops.ones(64, "bfloat16"), keras.ops.zeros(64, "bfloat16"), 1e-5)
     assert keras.backend.standardize_dtype(actual.dtype) == "bfloat16"
     np.testing.assert_allclose(keras.ops.convert_to_numpy(keras.ops.cast(actual, "float32")), wanted, rtol=2**-8)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="unknown sizes in compiled training are TensorFlow's")
+def test_temporal_conv_of_unknown_frames_has_gradients_under_xla():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    kernel = tf.constant(rng.normal(size=(3, 1, 4, 4)).astype("float32"))
+
+    @tf.function(jit_compile=True, input_signature=[tf.TensorSpec((None, None, 6, 4))])
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            total = tf.reduce_sum(temporal_conv(x, kernel))
+        return tape.gradient(total, kernel)
+
+    for frames in (4, 7):
+        x = rng.normal(size=(2, frames, 6, 4)).astype("float32")
+        wanted = [x[:, :-1].sum((0, 1, 2)), x.sum((0, 1, 2)), x[:, 1:].sum((0, 1, 2))]
+        np.testing.assert_allclose(gradient(x)[:, 0, :, 0], wanted, atol=1e-4)
+
+
+def test_automatic_gradients_can_be_differentiated_again():
+    if BACKEND == "torch":
+        import torch
+
+        def twice(x):
+            (slope,) = torch.autograd.grad(gelu(x).sum(), x, create_graph=True)
+            return torch.autograd.grad(slope.sum(), x)[0]
+
+        x = torch.tensor(0.0, requires_grad=True)
+    elif BACKEND == "jax":
+        import jax
+
+        twice, x = jax.jacfwd(jax.grad(gelu)), 0.0
+    else:
+        import tensorflow as tf
+
+        def twice(x):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = gelu(x)
+                slope = inner.gradient(y, x)
+            return outer.gradient(slope, x)
+
+        x = tf.constant(0.0)
+    with force(gradients="automatic"):
+        # x Phi(x) has the second derivative 2 phi(0) at 0.
+        assert float(twice(x)) == pytest.approx(2 / math.sqrt(2 * math.pi), rel=1e-5)
 
 
 def test_gradient_of_gelu():
