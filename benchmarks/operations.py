@@ -148,10 +148,14 @@ def gated_sum_of(gates, *contexts):
 
 @click.command()
 @click.option("--rounds", default=9, show_default=True, help="Turns each has.")
-def main(rounds):
-    """Prints a table and writes `results/operations-BACKEND-cpu.json`."""
+@click.option("--only", default="", help="Operations that have this in their name; all by default.")
+@click.option("--name", default="operations", show_default=True, help="Of the file of results.")
+def main(rounds, only, name):
+    """Prints a table and writes `results/NAME-BACKEND-cpu.json`."""
     rows = []
     for operation, where, function, arguments, choices in cases():
+        if only not in operation:
+            continue
         runs = {}
         for mode in MODES:
             for formulation, forced in choices.items():
@@ -173,7 +177,7 @@ def main(rounds):
             )
     header = ["operation", "tokens x channels", "mode", "formulation", "ms"]
     click.echo(table(header, [[*list(row.values())[:-1], f"{row['ms']:.2f}"] for row in rows]))
-    write(f"operations-{BACKEND}", "cpu", rows)
+    write(f"{name}-{BACKEND}", "cpu", rows)
 
 
 if __name__ == "__main__":
