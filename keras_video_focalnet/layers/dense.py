@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.ops.gelu import gelu
-from keras_video_focalnet.ops.linear import linear
+from keras_video_focalnet.ops.linear import linear, linears
 
 
 @keras.saving.register_keras_serializable(package="keras_video_focalnet")
@@ -46,7 +46,7 @@ class Dense(keras.layers.Dense):
             return linear(inputs, kernel, bias, self.activate)
         ends = list(itertools.accumulate(self.groups))
         columns = [slice(end - units, end) for end, units in zip(ends, self.groups, strict=True)]
-        return [linear(inputs, kernel[:, some], bias[some], self.activate) for some in columns]
+        return linears(inputs, [(kernel[:, some], bias[some]) for some in columns], self.activate)
 
     def quantize(self, mode=None, type_check=True, **kwargs):
         """As Keras's own, which by `type_check` would refuse every subclass."""

@@ -13,6 +13,7 @@ from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
 from keras_video_focalnet.ops.fusion import compiled_apart
 from keras_video_focalnet.ops.gradients import rematerialized
+from keras_video_focalnet.ops.recompute import recomputing
 
 
 @compiled_apart
@@ -139,8 +140,12 @@ class FocalBlock(keras.layers.Layer):
         kept = [layer.draw(shape) for layer in same_shape]
         kept.append(self.hidden_dropout.draw((*shape[:-1], self.fc1.units)))
         if self.rematerialize:
-            return rematerialized(lambda x: self._forward(x, True, *kept), inputs)
-        return self._forward(inputs, True, *kept)
+            return rematerialized(lambda x: self._train(x, *kept), inputs)
+        return self._train(inputs, *kept)
+
+    def _train(self, inputs, *kept):
+        with recomputing():
+            return self._forward(inputs, True, *kept)
 
     def _forward(self, inputs, training=False, modulated=None, path_1=None, mixed=None, path_2=None, hidden=None):
         """The block, given what dropouts keep: of modulation, first branch, MLP, second branch and hidden units."""

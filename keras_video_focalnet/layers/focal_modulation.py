@@ -13,7 +13,13 @@ from keras_video_focalnet.ops.formulation import choose
 from keras_video_focalnet.ops.fusion import region_pays, xla_region
 from keras_video_focalnet.ops.gated_sum import gated_sum
 from keras_video_focalnet.ops.gelu import gelu
+from keras_video_focalnet.ops.recompute import cheap
 from keras_video_focalnet.ops.temporal import temporal_conv
+
+
+@cheap
+def _product(query, spatial, temporal):
+    return query * spatial * temporal
 
 
 @keras.saving.register_keras_serializable(package="keras_video_focalnet")
@@ -136,7 +142,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         temporal = self.h_temporal(self._aggregate(context, gates, self.temporal_kernels, temporal_conv, axes=1))
         temporal = self._cast(temporal)
 
-        modulated = query * spatial * temporal
+        modulated = _product(query, spatial, temporal)
         if self.ln is not None:
             modulated = self.ln(modulated)
         return self._cast(self.dropout(self.proj(modulated), training=training, kept=kept)), spatial, temporal
@@ -154,7 +160,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         # The reference passes the average of the last level through GELU once more.
         contexts.append(gelu(ops.mean(context, axis=axes, keepdims=True)))
         total = gated_sum(contexts, gates)
-        return total / (self.focal_level + 1) if self.normalize_modulator else total
+        return cheap(lambda x: x / (self.focal_level + 1))(total) if self.normalize_modulator else total
 
     def compute_output_shape(self, input_shape):
         return (tuple(input_shape),) * 3

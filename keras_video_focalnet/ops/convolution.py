@@ -23,12 +23,27 @@ def convolution(x, kernel, depthwise=False):
     if keras.backend.backend() == "torch":
         from torch.nn.functional import conv2d
 
-        # Keras makes both ends contiguous; the views say channels last as they are.
-        pictures, kernel = ops.convert_to_tensor(x).permute(0, 3, 1, 2), ops.convert_to_tensor(kernel)
-        filters = kernel.permute(2, 3, 0, 1) if depthwise else kernel.permute(3, 2, 0, 1)
-        padding = tuple(size // 2 for size in kernel.shape[:2])
-        groups = x.shape[-1] if depthwise else 1
+        pictures, filters, padding, groups = _torch_arguments(x, kernel, depthwise)
         return conv2d(pictures, filters, padding=padding, groups=groups).permute(0, 2, 3, 1)
     if depthwise:
         return ops.depthwise_conv(x, kernel, padding="same", data_format="channels_last")
     return ops.conv(x, kernel, padding="same", data_format="channels_last")
+
+
+def gradients_on_torch(x, kernel, upstream, depthwise=False):
+    """The gradients of `convolution`'s arguments on PyTorch, without the convolution."""
+    import torch
+
+    pictures, filters, padding, groups = _torch_arguments(x, kernel, depthwise)
+    of_pictures, of_filters, _ = torch.ops.aten.convolution_backward(
+        upstream.permute(0, 3, 1, 2), pictures, filters, None, (1, 1), padding, (1, 1), False, (0, 0), groups,
+        (True, True, False),
+    )  # fmt: skip
+    return of_pictures.permute(0, 2, 3, 1), of_filters.permute((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+
+
+def _torch_arguments(x, kernel, depthwise):
+    """Keras makes both ends contiguous; these views say channels last as they are."""
+    pictures, kernel = ops.convert_to_tensor(x).permute(0, 3, 1, 2), ops.convert_to_tensor(kernel)
+    filters = kernel.permute((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
+    return pictures, filters, tuple(size // 2 for size in kernel.shape[:2]), x.shape[-1] if depthwise else 1

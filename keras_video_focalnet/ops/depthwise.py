@@ -4,10 +4,11 @@ import functools
 
 from keras import ops
 
-from keras_video_focalnet.ops.convolution import convolution
+from keras_video_focalnet.ops.convolution import convolution, gradients_on_torch
 from keras_video_focalnet.ops.formulation import choose, compiled_by_xla, on_cpu
 from keras_video_focalnet.ops.fusion import compiled_apart, sums_in_one_pass
 from keras_video_focalnet.ops.gradients import keeping, with_gradients
+from keras_video_focalnet.ops.recompute import costly
 
 
 def depthwise_conv2d(x, kernel):
@@ -29,10 +30,12 @@ def depthwise_conv2d(x, kernel):
     return choose("depthwise_conv2d", formulations, by_rule)(x, kernel)
 
 
+@functools.partial(costly, gradients=functools.partial(gradients_on_torch, depthwise=True))
 def _convolution(x, kernel):
     return convolution(x, kernel, depthwise=True)
 
 
+@costly
 def _shifted_sum(x, kernel):
     """Sum of shifted products: XLA fuses it, where its depth-wise convolution is some 50 times slower on a CPU."""
     x, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)

@@ -53,7 +53,9 @@ def on_cpu(x):
 
 def half_precision_by_context():
     """Whether PyTorch's autocast will compute in half precision what comes in float32."""
-    return keras.backend.backend() == "torch" and sys.modules["torch"].is_autocast_enabled("cpu")
+    if keras.backend.backend() != "torch":
+        return False
+    return any(map(sys.modules["torch"].is_autocast_enabled, ("cpu", "cuda")))
 
 
 def compiled_by_xla():

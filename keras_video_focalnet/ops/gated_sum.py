@@ -6,6 +6,7 @@ from keras import ops
 from keras_video_focalnet.ops.formulation import compiled_by_xla
 from keras_video_focalnet.ops.fusion import compiled_apart, sums_in_one_pass
 from keras_video_focalnet.ops.gradients import keeping, with_gradients
+from keras_video_focalnet.ops.recompute import cheap
 
 
 def gated_sum(contexts, gates):
@@ -23,9 +24,12 @@ def gated_sum(contexts, gates):
     (1, 8, 49, 4)
     """
     contexts, gates = [ops.convert_to_tensor(context) for context in contexts], ops.convert_to_tensor(gates)
-    if compiled_by_xla():
-        return _with_gradients(gates, *contexts)
-    return _sum(gates, *contexts)
+    return _gated_sum(gates, *contexts)
+
+
+@cheap
+def _gated_sum(gates, *contexts):
+    return (_with_gradients if compiled_by_xla() else _sum)(gates, *contexts)
 
 
 def _sum(gates, *contexts):

@@ -7,8 +7,10 @@ from keras import ops
 
 from keras_video_focalnet.ops.fusion import compiled_apart
 from keras_video_focalnet.ops.gradients import keeping, with_gradients
+from keras_video_focalnet.ops.recompute import cheap
 
 
+@cheap
 def gelu(x):
     """`x * Phi(x)` with the Gaussian distribution function itself (erf), not its tanh approximation.
 

@@ -101,12 +101,12 @@ def with_gradients(function):
             tensors = map(tf.convert_to_tensor, tensors)
         else:
             tensors = map(ops.convert_to_tensor, tensors)
-        return choose("gradients", formulations, "by_hand" if _recorded() else "automatic")(*tensors)
+        return choose("gradients", formulations, "by_hand" if recorded() else "automatic")(*tensors)
 
     return call
 
 
-def _recorded():
+def recorded():
     """Whether gradients are wanted that PyTorch itself records; its other ways know no function of Keras's."""
     if keras.backend.backend() != "torch":
         return True

@@ -1,10 +1,13 @@
 """Layer normalization over channels (Ba et al. 2016)."""
 
+import functools
+
 import keras
 from keras import ops
 
 from keras_video_focalnet.ops.fusion import compiled_apart
 from keras_video_focalnet.ops.gradients import keeping, with_gradients
+from keras_video_focalnet.ops.recompute import cheap
 
 
 def layer_norm(x, gamma, beta, epsilon):
@@ -23,7 +26,15 @@ def layer_norm(x, gamma, beta, epsilon):
     >>> layer_norm(np.ones((1, 8, 49, 4), "float32"), np.ones(4, "float32"), np.zeros(4, "float32"), 1e-5).shape
     (1, 8, 49, 4)
     """
-    x, gamma, beta = map(ops.convert_to_tensor, (x, gamma, beta))
+    return _normalized(epsilon)(*map(ops.convert_to_tensor, (x, gamma, beta)))
+
+
+@functools.cache
+def _normalized(epsilon):
+    return cheap(functools.partial(_normalize, epsilon=epsilon))
+
+
+def _normalize(x, gamma, beta, epsilon):
     dtype = keras.backend.standardize_dtype(x.dtype)
     exact = keras.backend.result_type(dtype, "float32")
     x, gamma, beta = (ops.cast(tensor, exact) for tensor in (x, gamma, beta))

@@ -1,12 +1,14 @@
 """A matrix product over channels, with a bias and a GELU."""
 
 import functools
+import itertools
 
 import keras
 from keras import ops
 
 from keras_video_focalnet.ops.formulation import choose, half_precision_by_context, on_cpu
 from keras_video_focalnet.ops.gelu import gelu
+from keras_video_focalnet.ops.recompute import costly
 
 
 def linear(x, kernel, bias, activate=False):
@@ -25,27 +27,67 @@ def linear(x, kernel, bias, activate=False):
     >>> linear(np.ones((1, 8, 49, 2), "float32"), np.ones((2, 4), "float32"), np.ones(4, "float32")).shape
     (1, 8, 49, 4)
     """
+    (result,) = linears(x, [(kernel, bias)], activate)
+    return result
+
+
+def linears(x, weights, activate=False):
+    """Several `linear` of the same `x`.
+
+    Args:
+        x: as of `linear`.
+        weights: list of pairs of a kernel and a bias, as of `linear`.
+        activate: as of `linear`.
+
+    Returns:
+        A list of tensors.
+
+    Example:
+    >>> x, kernel, bias = np.ones((1, 8, 49, 2), "float32"), np.ones((2, 4), "float32"), np.ones(4, "float32")
+    >>> [y.shape for y in linears(x, [(kernel, bias), (kernel[:, :3], bias[:3])])]
+    [(1, 8, 49, 4), (1, 8, 49, 3)]
+    """
+    x = ops.convert_to_tensor(x)
+    formulations = {"library": _library}
+    if keras.backend.backend() == "torch" and _onednn_runs(x):
+        formulations["onednn"] = _onednn
+    return choose("linear", formulations, next(reversed(formulations)))(x, weights, activate)
+
+
+def _library(x, weights, activate):
+    results = _products(x, *itertools.chain(*weights))
+    return [gelu(result) for result in results] if activate else list(results)
+
+
+def _gradients(x, *weights_and_upstream):
+    """Without the products themselves."""
+    *weights, upstream = weights_and_upstream
+    rows, of_x, of_weights = ops.reshape(x, (-1, x.shape[-1])), 0, []
+    for kernel, of_result in zip(weights[::2], upstream, strict=True):
+        of_rows = ops.reshape(of_result, (-1, kernel.shape[-1]))
+        of_x += ops.matmul(of_result, ops.transpose(kernel))
+        of_weights += [ops.matmul(ops.transpose(rows), of_rows), ops.sum(of_rows, axis=0)]
+    return of_x, *of_weights
+
+
+@functools.partial(costly, gradients=_gradients)
+def _products(x, *weights):
+    return tuple(_product(x, kernel, bias) for kernel, bias in zip(weights[::2], weights[1::2], strict=True))
+
+
+def _product(x, kernel, bias):
     backend = keras.backend.backend()
     if backend == "torch":
-        x, kernel, bias = map(ops.convert_to_tensor, (x, kernel, bias))
-        formulations = {"library": _torch, "onednn": _onednn} if _onednn_runs(x) else {"library": _torch}
-        return choose("linear", formulations, next(reversed(formulations)))(x, kernel, bias, activate)
+        from torch.nn.functional import linear
+
+        return linear(x, ops.convert_to_tensor(kernel).T, ops.convert_to_tensor(bias))
     if backend == "tensorflow":
         import tensorflow as tf
 
         # As matrices and with BiasAdd, the graph optimizer fuses the two.
         rows = tf.nn.bias_add(tf.matmul(ops.reshape(x, (-1, x.shape[-1])), ops.convert_to_tensor(kernel)), bias)
-        result = ops.reshape(rows, (*ops.shape(x)[:-1], kernel.shape[-1]))
-    else:
-        result = ops.add(ops.matmul(x, kernel), bias)
-    return gelu(result) if activate else result
-
-
-def _torch(x, kernel, bias, activate):
-    from torch.nn.functional import linear
-
-    result = linear(x, kernel.T, bias)
-    return gelu(result) if activate else result
+        return ops.reshape(rows, (*ops.shape(x)[:-1], kernel.shape[-1]))
+    return ops.add(ops.matmul(x, kernel), bias)
 
 
 @functools.cache
@@ -68,8 +110,11 @@ def _onednn_runs(x):
     return plain and allowed and not recorded and _onednn_operation() is not None
 
 
-def _onednn(x, kernel, bias, activate):
-    # Some columns of a larger matrix would take it minutes: they are copied first, which takes next to nothing.
-    weights = kernel.contiguous().T
+def _onednn(x, weights, activate):
     attribute = ("gelu", [], "none") if activate else ("none", [], "")
-    return _onednn_operation()(x, weights, bias.contiguous(), *attribute)
+    results = []
+    for kernel, bias in weights:
+        kernel, bias = map(ops.convert_to_tensor, (kernel, bias))
+        # Some columns of a larger matrix would take it minutes: they are copied first, which takes next to nothing.
+        results.append(_onednn_operation()(x, kernel.contiguous().T, bias.contiguous(), *attribute))
+    return results

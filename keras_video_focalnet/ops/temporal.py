@@ -6,10 +6,11 @@ As a 2-D convolution its window is `(k, 1)` over `(frames, tokens)`: the network
 import keras
 from keras import ops
 
-from keras_video_focalnet.ops.convolution import convolution
+from keras_video_focalnet.ops.convolution import convolution, gradients_on_torch
 from keras_video_focalnet.ops.formulation import choose, compiled_by_xla, half_precision_by_context, on_cpu
 from keras_video_focalnet.ops.fusion import compiled_apart
 from keras_video_focalnet.ops.gradients import keeping, with_gradients
+from keras_video_focalnet.ops.recompute import costly
 from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms
 
 # The transforms are products with matrices of frames by frames: beyond this they would cost more than they save.
@@ -35,9 +36,9 @@ def temporal_conv(x, kernel):
     # While a model is exported a size may be a symbol, which is as good as unknown.
     frames, tokens = (size if type(size) is int else None for size in x.shape[1:3])
     by_hand = frames is not None and compiled_by_xla() and on_cpu(x)
-    formulations = {"convolution": _with_gradients if by_hand else convolution}
+    formulations = {"convolution": costly(_with_gradients if by_hand else convolution, gradients_on_torch)}
     if window in PRODUCTS and frames is not None and tokens is not None and frames <= MOST_FRAMES:
-        formulations["winograd"] = _winograd
+        formulations["winograd"] = costly(_winograd, _winograd_gradients)
     # With few channels transforming takes as long as it saves, a GPU has units for plain products, and half precision
     # would not bear it: see benchmarks/README.md.
     is_float32 = keras.backend.standardize_dtype(x.dtype) == "float32" and not half_precision_by_context()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import weakref
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from keras_video_focalnet.layers import (
 from keras_video_focalnet.layers.dense import Dense
 from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.layer_normalization import LayerNormalization
+from keras_video_focalnet.ops.formulation import force
 from tests.gradients import loss_and_gradients, values_and_gradients
 
 BACKEND = keras.backend.backend()
@@ -212,6 +214,46 @@ def test_rematerialization_takes_less_memory():
         compiled = jax.jit(jax.grad(loss)).lower(weights).compile()
         sizes[rematerialize] = compiled.memory_analysis().temp_size_in_bytes
     assert sizes[True] < 0.6 * sizes[False], sizes
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only PyTorch tells what it keeps for the backward pass")
+@pytest.mark.parametrize("gradients,most", [("automatic", 31), ("by_hand", 17)])
+def test_what_a_block_keeps(gradients, most):
+    """In tensors of the size of its input, weights included; 4 of them are the hidden units."""
+    import torch
+
+    class Kept:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+    def pack(tensor):
+        kept = Kept(tensor)
+        alive.append(weakref.ref(kept))
+        return kept
+
+    alive, block = [], FocalBlock(32, grid_size=14)
+    tokens = torch.randn(2, 8, 196, 32, requires_grad=True)
+    block.build(tokens.shape)
+    with force(gradients=gradients), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+        outputs = block(tokens, training=True)
+    storages = [kept().tensor.untyped_storage() for kept in alive if kept() is not None]
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    assert most - 2 < sum(sizes.values()) / (4 * tokens.numel()) < most
+    outputs[0].sum().backward()
+    assert torch.isfinite(tokens.grad).all()
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="autocast is PyTorch's")
+def test_a_block_trains_under_autocast():
+    import torch
+
+    block, gradients = FocalBlock(8, grid_size=(6, 5)), []
+    for enabled in (False, True):
+        tokens = torch.tensor(np.random.default_rng(0).normal(size=TOKENS), dtype=torch.float32, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            block(tokens, training=True)[0].sum().backward()
+        gradients.append(tokens.grad)
+    assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[0].norm()
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="MirroredStrategy is TensorFlow's")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_video_focalnet.layers import FocalBlock
-from keras_video_focalnet.ops import depthwise, formulation, temporal
+from keras_video_focalnet.ops import depthwise, formulation, recompute, temporal
 from keras_video_focalnet.ops import linear as linear_module
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
 from keras_video_focalnet.ops.formulation import compiled_by_xla, force
@@ -15,7 +15,8 @@ from keras_video_focalnet.ops.fusion import sums_in_one_pass, xla_region
 from keras_video_focalnet.ops.gated_sum import gated_sum
 from keras_video_focalnet.ops.gelu import gelu
 from keras_video_focalnet.ops.layer_norm import layer_norm
-from keras_video_focalnet.ops.linear import linear
+from keras_video_focalnet.ops.linear import linear, linears
+from keras_video_focalnet.ops.recompute import recomputing
 from keras_video_focalnet.ops.temporal import temporal_conv
 from keras_video_focalnet.ops.winograd import PRODUCTS, tile_transforms
 from tests.gradients import values_and_gradients
@@ -275,6 +276,43 @@ def test_temporal_conv_of_unknown_frames_has_gradients_under_xla():
         x = rng.normal(size=(2, frames, 6, 4)).astype("float32")
         wanted = [x[:, :-1].sum((0, 1, 2)), x.sum((0, 1, 2)), x[:, 1:].sum((0, 1, 2))]
         np.testing.assert_allclose(gradient(x)[:, 0, :, 0], wanted, atol=1e-4)
+
+
+def recomputed(x, kernel, other, bias, filters):
+    """A chain of cheap and costly operations in which results have several consumers."""
+    activated = gelu(x)
+    first, second = linears(activated, [(kernel, bias), (other, bias)])
+    normal = layer_norm(first, bias, bias, 1e-5)
+    convolve = depthwise_conv2d if filters.shape[-1] == 1 else temporal_conv
+    context = gelu(convolve(normal, filters))
+    total = gated_sum([context, gelu(context), gelu(keras.ops.mean(context, axis=(1, 2), keepdims=True))], second)
+    return linear(total, kernel[:3], bias) + activated[..., :3]
+
+
+@pytest.mark.parametrize("filters", [(3, 3, 3, 1), (3, 1, 3, 3)])
+@pytest.mark.parametrize("forced", [{}, {"depthwise_conv2d": "shifted", "temporal_conv": "winograd"}])
+def test_what_is_computed_again_has_the_same_gradients(monkeypatch, filters, forced):
+    calls, by_hand = [], recompute._BACKENDS[BACKEND]
+    monkeypatch.setitem(recompute._BACKENDS, BACKEND, lambda *args: calls.append(args[0]) or by_hand(*args))
+    rng = np.random.default_rng(0)
+    shapes = [(2, 6, 5, 4), (4, 3), (4, 3), (3,), filters]
+    arrays = [rng.normal(size=shape).astype("float32") for shape in shapes]
+    weights = rng.normal(size=(2, 6, 5, 3)).astype("float32")
+
+    def again(*tensors):
+        with recomputing():
+            return recomputed(*tensors)
+
+    with force(**forced):
+        value, gradients = values_and_gradients(recomputed, arrays, weights)
+        assert not calls
+        for jit_compile in (False, True):
+            value_again, gradients_again = values_and_gradients(again, arrays, weights, jit_compile)
+            np.testing.assert_allclose(value_again, value, atol=1e-4)
+            for one, other in zip(gradients, gradients_again, strict=True):
+                np.testing.assert_allclose(other, one, atol=1e-4 * np.abs(one).max())
+    # Two products of one input, the convolution and the last product, each time it was traced.
+    assert calls and len(calls) % 3 == 0
 
 
 def test_automatic_gradients_can_be_differentiated_again():

@@ -166,16 +166,15 @@ def test_a_damaged_member(whole, tmp_path):
         read_state(path)
 
 
-@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 @pytest.mark.filterwarnings("ignore:.*does not have a `quantize` method")
-def test_quantized_models_are_refused(tmp_path, suffix):
+def test_quantized_models_are_refused(tmp_path):
     model = kvf.VideoFocalNet(**SMALL)
     model.quantize("int8")
-    path = tmp_path / f"int8{suffix}"
-    model.save(path) if suffix == ".keras" else model.save_weights(path)
-    with pytest.raises(WeightsFileError, match="quantized.*keras.saving.load_model") as error:
-        read_state(path)
-    assert str(path) in str(error.value)
+    for path, save in ((tmp_path / "int8.weights.h5", model.save_weights), (tmp_path / "int8.keras", model.save)):
+        save(path)
+        with pytest.raises(WeightsFileError, match="quantized.*keras.saving.load_model") as error:
+            read_state(path)
+        assert str(path) in str(error.value)
     for function in (reference_slots, state_of):
         with pytest.raises(ValueError, match=r"is quantized \('layers.0.blocks.0.modulation.f.weight' is int8\)"):
             function(model)
