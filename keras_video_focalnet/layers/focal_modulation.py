@@ -22,6 +22,11 @@ def _product(query, spatial, temporal):
     return query * spatial * temporal
 
 
+@cheap
+def _divide(total, by):
+    return total / by
+
+
 @keras.saving.register_keras_serializable(package="keras_video_focalnet")
 class SpatioTemporalFocalModulation(keras.layers.Layer):
     """Modulate every token by the context around it, in space and in time (paper Eq. 4-9).
@@ -160,7 +165,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         # The reference passes the average of the last level through GELU once more.
         contexts.append(gelu(ops.mean(context, axis=axes, keepdims=True)))
         total = gated_sum(contexts, gates)
-        return cheap(lambda x: x / (self.focal_level + 1))(total) if self.normalize_modulator else total
+        return _divide(total, by=self.focal_level + 1) if self.normalize_modulator else total
 
     def compute_output_shape(self, input_shape):
         return (tuple(input_shape),) * 3

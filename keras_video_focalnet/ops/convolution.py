@@ -30,16 +30,17 @@ def convolution(x, kernel, depthwise=False):
     return ops.conv(x, kernel, padding="same", data_format="channels_last")
 
 
-def gradients_on_torch(x, kernel, upstream, depthwise=False):
-    """The gradients of `convolution`'s arguments on PyTorch, without the convolution."""
+def gradients_on_torch(x, kernel, upstream, needed, depthwise=False):
+    """The gradients of `convolution`'s arguments on PyTorch, those that are needed, without the convolution."""
     import torch
 
     pictures, filters, padding, groups = _torch_arguments(x, kernel, depthwise)
     of_pictures, of_filters, _ = torch.ops.aten.convolution_backward(
         upstream.permute(0, 3, 1, 2), pictures, filters, None, (1, 1), padding, (1, 1), False, (0, 0), groups,
-        (True, True, False),
+        (*needed, False),
     )  # fmt: skip
-    return of_pictures.permute(0, 2, 3, 1), of_filters.permute((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+    of_x = of_pictures.permute(0, 2, 3, 1) if needed[0] else None
+    return of_x, of_filters.permute((2, 3, 0, 1) if depthwise else (2, 3, 1, 0)) if needed[1] else None
 
 
 def _torch_arguments(x, kernel, depthwise):

@@ -30,12 +30,12 @@ def depthwise_conv2d(x, kernel):
     return choose("depthwise_conv2d", formulations, by_rule)(x, kernel)
 
 
-@functools.partial(costly, gradients=functools.partial(gradients_on_torch, depthwise=True))
+@costly(functools.partial(gradients_on_torch, depthwise=True))
 def _convolution(x, kernel):
     return convolution(x, kernel, depthwise=True)
 
 
-@costly
+@costly()
 def _shifted_sum(x, kernel):
     """Sum of shifted products: XLA fuses it, where its depth-wise convolution is some 50 times slower on a CPU."""
     x, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)

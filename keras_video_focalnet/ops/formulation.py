@@ -51,11 +51,12 @@ def on_cpu(x):
     return True
 
 
-def half_precision_by_context():
-    """Whether PyTorch's autocast will compute in half precision what comes in float32."""
+def half_precision_by_context(x):
+    """Whether PyTorch's autocast will compute in half precision on `x`, which comes in float32."""
     if keras.backend.backend() != "torch":
         return False
-    return any(map(sys.modules["torch"].is_autocast_enabled, ("cpu", "cuda")))
+    torch, device = sys.modules["torch"], x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def compiled_by_xla():

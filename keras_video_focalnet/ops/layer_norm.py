@@ -1,7 +1,5 @@
 """Layer normalization over channels (Ba et al. 2016)."""
 
-import functools
-
 import keras
 from keras import ops
 
@@ -26,14 +24,10 @@ def layer_norm(x, gamma, beta, epsilon):
     >>> layer_norm(np.ones((1, 8, 49, 4), "float32"), np.ones(4, "float32"), np.zeros(4, "float32"), 1e-5).shape
     (1, 8, 49, 4)
     """
-    return _normalized(epsilon)(*map(ops.convert_to_tensor, (x, gamma, beta)))
+    return _normalize(*map(ops.convert_to_tensor, (x, gamma, beta)), epsilon=epsilon)
 
 
-@functools.cache
-def _normalized(epsilon):
-    return cheap(functools.partial(_normalize, epsilon=epsilon))
-
-
+@cheap
 def _normalize(x, gamma, beta, epsilon):
     dtype = keras.backend.standardize_dtype(x.dtype)
     exact = keras.backend.result_type(dtype, "float32")

@@ -59,18 +59,20 @@ def _library(x, weights, activate):
     return [gelu(result) for result in results] if activate else list(results)
 
 
-def _gradients(x, *weights_and_upstream):
-    """Without the products themselves."""
+def _gradients(x, *weights_and_upstream, needed):
     *weights, upstream = weights_and_upstream
-    rows, of_x, of_weights = ops.reshape(x, (-1, x.shape[-1])), 0, []
-    for kernel, of_result in zip(weights[::2], upstream, strict=True):
+    rows, of_x, of_weights = ops.reshape(x, (-1, x.shape[-1])), None, []
+    for kernel, of_result, *of_both in zip(weights[::2], upstream, needed[1::2], needed[2::2], strict=True):
         of_rows = ops.reshape(of_result, (-1, kernel.shape[-1]))
-        of_x += ops.matmul(of_result, ops.transpose(kernel))
-        of_weights += [ops.matmul(ops.transpose(rows), of_rows), ops.sum(of_rows, axis=0)]
+        if needed[0]:
+            part = ops.matmul(of_result, ops.transpose(kernel))
+            of_x = part if of_x is None else of_x + part
+        of_weights.append(ops.matmul(ops.transpose(rows), of_rows) if of_both[0] else None)
+        of_weights.append(ops.sum(of_rows, axis=0) if of_both[1] else None)
     return of_x, *of_weights
 
 
-@functools.partial(costly, gradients=_gradients)
+@costly(_gradients)
 def _products(x, *weights):
     return tuple(_product(x, kernel, bias) for kernel, bias in zip(weights[::2], weights[1::2], strict=True))
 
@@ -106,7 +108,7 @@ def _onednn_runs(x):
 
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
     plain = type(x) in (torch.Tensor, torch.nn.Parameter) and x.dtype == torch.float32 and on_cpu(x)
-    allowed = torch.backends.mkldnn.enabled and not half_precision_by_context()
+    allowed = torch.backends.mkldnn.enabled and not half_precision_by_context(x)
     return plain and allowed and not recorded and _onednn_operation() is not None
 
 

@@ -6,13 +6,12 @@ cheap operation (a GELU, a gated sum) whose own inputs are kept anyway, it need 
 
 import contextlib
 import functools
-import itertools
 import threading
 
 import keras
 from keras import ops
 
-from keras_video_focalnet.ops.formulation import choose, half_precision_by_context
+from keras_video_focalnet.ops.formulation import choose, compiled_by_xla, half_precision_by_context, on_cpu
 from keras_video_focalnet.ops.fusion import compiled_apart
 from keras_video_focalnet.ops.gradients import recorded
 
@@ -23,8 +22,11 @@ _local = threading.local()
 def recomputing():
     """What `cheap` functions give inside, `costly` functions inside do not keep.
 
+    Such gradients can be differentiated once; for second derivatives or forward mode compute inside
+    `keras_video_focalnet.ops.formulation.force(gradients="automatic")`.
+
     Example:
-    >>> double, square = cheap(lambda x: 2.0 * x), costly(lambda x: x * x)
+    >>> double, square = cheap(lambda x: 2.0 * x), costly()(lambda x: x * x)
     >>> with recomputing():
     ...     y = square(double(ops.convert_to_tensor(3.0)))
     >>> float(y)
@@ -38,113 +40,132 @@ def recomputing():
         _local.recipes = before
 
 
+def _recipes():
+    return getattr(_local, "recipes", None) or {}
+
+
 def cheap(function):
-    """Have results of `function`, from tensors to a tensor, computed again; an example is at `recomputing`."""
+    """Have results of `function`, from tensors and fixed keyword arguments to a tensor, computed again.
+
+    An example is at `recomputing`.
+    """
 
     @functools.wraps(function)
-    def call(*tensors):
-        result = function(*tensors)
+    def call(*tensors, **fixed):
+        result = function(*tensors, **fixed)
         recipes = getattr(_local, "recipes", None)
-        if recipes is not None:
-            # The result is kept beside its recipe, so that no other tensor gets its identity.
-            recipes[id(result)] = (result, *_recipe(function, tensors, recipes))
+        if recipes is not None and recorded() and not half_precision_by_context(result):
+            # A recipe is what makes a result from its origins, tensors that are not results of cheap functions: the
+            # function and the recipes of its arguments, None where one is an origin itself.
+            parts = [recipes.get(id(tensor), (None, None, (tensor,)))[1:] for tensor in tensors]
+            recipe = function, tuple(sorted(fixed.items())), tuple(recipe for recipe, _ in parts)
+            # The result is held beside its recipe, so that no other tensor gets its identity.
+            recipes[id(result)] = result, recipe, tuple(origin for _, origins in parts for origin in origins)
         return result
 
     return call
 
 
-def _recipe(function, tensors, recipes):
-    """How to make a result from tensors that are not themselves results of cheap functions."""
-    parts = [recipes.get(id(tensor), (None, lambda x: x, (tensor,)))[1:] for tensor in tensors]
-    counts = [(make, len(own)) for make, own in parts]  # no tensors: what closes over them keeps them
-
-    def again(*origins):
-        origins = iter(origins)
-        return function(*(make(*itertools.islice(origins, count)) for make, count in counts))
-
-    return again, tuple(origin for _, own in parts for origin in own)
+def _again(recipe, origins):
+    """The result that a recipe makes, from an iterator over its origins."""
+    if recipe is None:
+        return next(origins)
+    function, fixed, parts = recipe
+    return function(*[_again(part, origins) for part in parts], **dict(fixed))
 
 
-def costly(function, gradients=None):
+def costly(gradients=None):
     """Have `function(x, *weights)` not keep an `x` that a cheap function gave; an example is at `recomputing`.
 
     Args:
-        function: from tensors to a tensor or a tuple of them.
-        gradients: from `x`, the weights and the gradient of the result (or a tuple of them) to their gradients, without
-            `function` itself: PyTorch would compute it again to find them.
+        gradients: for PyTorch, which would compute the function again to find them: from `x`, the weights, the gradient
+            of the result (or a tuple of them) and `needed`, a bool for `x` and each weight, to the gradients of `x` and
+            the weights, None where not needed.
     """
 
-    @functools.wraps(function)
-    def call(x, *weights):
-        recipe = (getattr(_local, "recipes", None) or {}).get(id(x))
-        if recipe is None or not recorded() or half_precision_by_context():
-            return function(x, *weights)
-        weights = tuple(map(ops.convert_to_tensor, weights))
-        formulations = {"automatic": lambda: function(x, *weights)}
-        formulations["by_hand"] = lambda: _BACKENDS[keras.backend.backend()](function, gradients, *recipe, weights)
-        return choose("gradients", formulations, "by_hand")()
+    def decorate(function):
+        @functools.wraps(function)
+        def call(x, *weights):
+            kept = _recipes().get(id(x))
+            if kept is None or (keras.backend.backend() == "torch" and not x.requires_grad):
+                return function(x, *weights)
+            weights = tuple(map(ops.convert_to_tensor, weights))
+            formulations = {"automatic": lambda: function(x, *weights)}
+            formulations["by_hand"] = lambda: _BACKENDS[keras.backend.backend()](function, gradients, *kept, weights)
+            return choose("gradients", formulations, "by_hand")()
 
-    return call
+        return call
+
+    return decorate
 
 
-def _jax(function, gradients, result, again, origins, weights):
+def _jax(function, gradients, result, recipe, origins, weights):
     import jax
 
-    def backward(origins, weights, upstream):
-        x, to_origins = jax.vjp(again, *origins)
-        of_x, *of_weights = jax.vjp(function, x, *weights)[1](upstream)
-        return to_origins(of_x), tuple(of_weights)
-
-    # Apart, since XLA would find that it computes the same twice, compute it once and keep it.
-    backward = compiled_apart(backward)
     run = jax.custom_vjp(lambda x, origins, weights: function(x, *weights))
     run.defvjp(
         lambda x, origins, weights: (function(x, *weights), (origins, weights)),
-        lambda kept, upstream: (None, *backward(*kept, upstream)),
+        lambda kept, upstream: (None, *_jax_backward(function, recipe)(*kept, upstream)),
     )
     return run(result, origins, weights)
 
 
-def _tensorflow(function, gradients, result, again, origins, weights):
+@functools.cache
+def _jax_backward(function, recipe):
+    """Made once for all blocks that do the same: they share what is compiled."""
+    import jax
+
+    def backward(origins, weights, upstream):
+        if not on_cpu(None):
+            origins, weights, upstream = jax.lax.optimization_barrier((origins, weights, upstream))
+        x, to_origins = jax.vjp(lambda *origins: _again(recipe, iter(origins)), *origins)
+        of_x, *of_weights = jax.vjp(function, x, *weights)[1](upstream)
+        return to_origins(of_x), tuple(of_weights)
+
+    # Apart, or behind a barrier: XLA would find that it computes the same twice, compute it once and keep it.
+    return compiled_apart(backward)
+
+
+def _tensorflow(function, gradients, result, recipe, origins, weights):
     import tensorflow as tf
+    from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_optimization_barrier
+    from tensorflow.python.eager.record import stop_recording
+
+    by_xla = compiled_by_xla()
 
     @tf.custom_gradient
     def run(x, *tensors):
         def backward(*upstream):
-            # From now on: the graph optimizer takes the same computed twice for one, and would keep it.
-            with tf.control_dependencies(upstream):
-                kept = list(map(tf.identity, tensors))
+            # From now on: what optimizes the graph takes the same computed twice for one, and would keep it.
+            if by_xla:
+                kept = xla_optimization_barrier([*tensors, *upstream])[: len(tensors)]
+            else:
+                with tf.control_dependencies(upstream):
+                    kept = list(map(tf.identity, tensors))
             with tf.GradientTape() as tape:
                 tape.watch(kept)
-                x = again(*kept[: len(origins)])
-                y = function(x, *kept[len(origins) :])
+                y = function(_again(recipe, iter(kept[: len(origins)])), *kept[len(origins) :])
             return None, *tape.gradient(y, kept, list(upstream) if isinstance(y, tuple) else upstream[0])
 
-        return function(x, *tensors[len(origins) :]), backward
+        with stop_recording():  # a tape outside would keep `x`
+            return function(x, *tensors[len(origins) :]), backward
 
     # Keras leaves a variable as it is, and TensorFlow would count it as one that the function found by itself.
     return run(*map(tf.convert_to_tensor, (result, *origins, *weights)))
 
 
-def _torch(function, gradients, result, again, origins, weights):
-    return _torch_function().apply(function, gradients, again, len(origins), result.detach(), *origins, *weights)
+def _torch(function, gradients, result, recipe, origins, weights):
+    return _torch_function().apply(function, gradients, recipe, len(origins), result.detach(), *origins, *weights)
 
 
 @functools.cache
 def _torch_function():
     import torch
 
-    def slopes(function, tensors, needed, upstream):
-        """The gradients of those tensors that need one, None for the others."""
-        with torch.enable_grad():
-            tensors = [t.detach().requires_grad_(need) for t, need in zip(tensors, needed, strict=True)]
-            found = iter(torch.autograd.grad(function(*tensors), [t for t in tensors if t.requires_grad], upstream))
-        return [next(found) if need else None for need in needed]
-
     class Recomputing(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, function, gradients, again, count, x, *tensors):
-            ctx.plan = function, gradients, again, count
+        def forward(ctx, function, gradients, recipe, count, x, *tensors):
+            ctx.plan = function, gradients, recipe, count
             ctx.save_for_backward(*tensors)
             result = function(x, *tensors[count:])
             ctx.several = isinstance(result, tuple)
@@ -153,18 +174,38 @@ def _torch_function():
         @staticmethod
         @torch.autograd.function.once_differentiable
         def backward(ctx, *upstream):
-            (function, gradients, again, count), tensors = ctx.plan, ctx.saved_tensors
-            origins, weights, needed = tensors[:count], tensors[count:], ctx.needs_input_grad[5:]
-            x = again(*origins)
+            (function, gradients, recipe, count), tensors = ctx.plan, ctx.saved_tensors
             upstream = upstream if ctx.several else upstream[0]
+            needed = ctx.needs_input_grad[5:]
+            with torch.enable_grad():
+                origins = _leaves(tensors[:count], needed)
+                x = _again(recipe, iter(origins))
+            needed_here = (any(needed[:count]), *needed[count:])
             if gradients is None:
-                of_x, *of_weights = slopes(function, (x, *weights), (True, *needed[count:]), upstream)
+                of_x, *of_weights = _slopes(function, (x.detach(), *tensors[count:]), needed_here, upstream)
             else:
-                of_x, *of_weights = gradients(x, *weights, upstream)
-            of_origins = slopes(again, origins, needed[:count], of_x) if any(needed[:count]) else [None] * count
+                of_x, *of_weights = gradients(x.detach(), *tensors[count:], upstream, needed=needed_here)
+            of_origins = [None] * count
+            if of_x is not None:
+                found = iter(torch.autograd.grad(x, [t for t in origins if t.requires_grad], of_x))
+                of_origins = [next(found) if origin.requires_grad else None for origin in origins]
             return *[None] * 5, *of_origins, *of_weights
 
     return Recomputing
+
+
+def _leaves(tensors, needed):
+    return [tensor.detach().requires_grad_(need) for tensor, need in zip(tensors, needed, strict=False)]
+
+
+def _slopes(function, tensors, needed, upstream):
+    """The gradients of those tensors that need one, None for the others."""
+    import torch
+
+    with torch.enable_grad():
+        tensors = _leaves(tensors, needed)
+        found = iter(torch.autograd.grad(function(*tensors), [t for t in tensors if t.requires_grad], upstream))
+    return [next(found) if need else None for need in needed]
 
 
 _BACKENDS = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}

@@ -36,12 +36,12 @@ def temporal_conv(x, kernel):
     # While a model is exported a size may be a symbol, which is as good as unknown.
     frames, tokens = (size if type(size) is int else None for size in x.shape[1:3])
     by_hand = frames is not None and compiled_by_xla() and on_cpu(x)
-    formulations = {"convolution": costly(_with_gradients if by_hand else convolution, gradients_on_torch)}
+    formulations = {"convolution": costly(gradients_on_torch)(_with_gradients if by_hand else convolution)}
     if window in PRODUCTS and frames is not None and tokens is not None and frames <= MOST_FRAMES:
-        formulations["winograd"] = costly(_winograd, _winograd_gradients)
+        formulations["winograd"] = costly(_winograd_gradients)(_winograd)
     # With few channels transforming takes as long as it saves, a GPU has units for plain products, and half precision
     # would not bear it: see benchmarks/README.md.
-    is_float32 = keras.backend.standardize_dtype(x.dtype) == "float32" and not half_precision_by_context()
+    is_float32 = keras.backend.standardize_dtype(x.dtype) == "float32" and not half_precision_by_context(x)
     pays = channels >= 192 and (frames or 0) >= 4 and is_float32 and on_cpu(x)
     by_rule = "winograd" if pays and "winograd" in formulations else "convolution"
     return choose("temporal_conv", formulations, by_rule)(x, kernel)
@@ -85,17 +85,22 @@ def _winograd(x, kernel):
     return ops.reshape(result, (-1, frames, tokens, filters)), keeping(_winograd_gradients, x, kernel)
 
 
-def _winograd_gradients(x, kernel, upstream):
+def _winograd_gradients(x, kernel, upstream, needed=(True, True)):
     (_, frames, tokens, channels), (_, _, _, filters) = x.shape, kernel.shape
     inputs, taps, outputs = map(ops.transpose, _transforms(x, kernel))
-    tiles = _tiles(x, kernel)
+    products = PRODUCTS[kernel.shape[0]]
     of_products = ops.matmul(outputs, ops.reshape(upstream, (-1, frames, tokens * filters)))
-    of_products = ops.reshape(of_products, (-1, *tiles.shape[1:3], filters))
-    of_filters = ops.sum(ops.matmul(ops.swapaxes(tiles, 2, 3), of_products), axis=0)
-    of_kernel = ops.matmul(taps, ops.reshape(of_filters, (-1, channels * filters)))
-    of_tiles = ops.matmul(of_products, ops.swapaxes(_filters_of_products(x, kernel), 1, 2))
-    of_x = ops.matmul(inputs, ops.reshape(of_tiles, (-1, inputs.shape[1], tokens * channels)))
-    return ops.reshape(of_x, (-1, frames, tokens, channels)), ops.reshape(of_kernel, kernel.shape)
+    of_products = ops.reshape(of_products, (-1, products, outputs.shape[0] // products * tokens, filters))
+    of_x = of_kernel = None
+    if needed[1]:
+        of_filters = ops.sum(ops.matmul(ops.swapaxes(_tiles(x, kernel), 2, 3), of_products), axis=0)
+        of_kernel = ops.matmul(taps, ops.reshape(of_filters, (-1, channels * filters)))
+        of_kernel = ops.reshape(of_kernel, kernel.shape)
+    if needed[0]:
+        of_tiles = ops.matmul(of_products, ops.swapaxes(_filters_of_products(x, kernel), 1, 2))
+        of_x = ops.matmul(inputs, ops.reshape(of_tiles, (-1, inputs.shape[1], tokens * channels)))
+        of_x = ops.reshape(of_x, (-1, frames, tokens, channels))
+    return of_x, of_kernel
 
 
 def _transforms(x, kernel):

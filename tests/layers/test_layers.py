@@ -243,6 +243,36 @@ def test_what_a_block_keeps(gradients, most):
     assert torch.isfinite(tokens.grad).all()
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="torch.compile is PyTorch's")
+@pytest.mark.parametrize("training", [False, True])
+def test_a_block_compiles_in_one_graph(training):
+    import torch
+
+    block, tokens = FocalBlock(8, grid_size=(6, 5)), torch.randn(TOKENS)
+    block.build(TOKENS)
+    compiled = torch.compile(lambda x: block(x, training=training)[0], backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(tokens), block(tokens)[0])
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch does not leave out by itself what nobody asks for")
+def test_frozen_weights_get_no_gradient():
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    flops = {}
+    for frozen in (False, True):
+        block, tokens = FocalBlock(8, grid_size=(6, 5)), torch.randn(TOKENS, requires_grad=True)
+        block.build(TOKENS)
+        block.trainable = not frozen
+        loss = block(tokens, training=True)[0].sum()
+        with FlopCounterMode(display=False) as counter:
+            loss.backward()
+        flops[frozen] = counter.get_total_flops()
+        assert tokens.grad.norm() > 0
+    # The gradients of the weights are about half of all.
+    assert flops[True] < 0.6 * flops[False]
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="autocast is PyTorch's")
 def test_a_block_trains_under_autocast():
     import torch

@@ -1,6 +1,8 @@
 """The kernels, in every formulation, against plain NumPy: values and gradients."""
 
+import gc
 import math
+import weakref
 
 import keras
 import numpy as np
@@ -313,6 +315,43 @@ def test_what_is_computed_again_has_the_same_gradients(monkeypatch, filters, for
                 np.testing.assert_allclose(other, one, atol=1e-4 * np.abs(one).max())
     # Two products of one input, the convolution and the last product, each time it was traced.
     assert calls and len(calls) % 3 == 0
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="TensorFlow's XLA takes the same computed twice for one, barrier or not")
+def test_xla_computes_again_what_it_would_take_for_the_same():
+    import jax
+
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=shape).astype("float32") for shape in ((8, 16), (16, 16), (16,))]
+
+    def compiled():
+        def total(x, kernel, bias):
+            with recomputing():
+                return keras.ops.sum(linear(gelu(x), kernel, bias) ** 2)
+
+        return jax.jit(jax.grad(total, argnums=1)).lower(*arrays).compile().as_text()
+
+    with force(gradients="automatic"):
+        assert compiled().count(" erf(") == 1
+    assert compiled().count(" erf(") == 2
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="what TensorFlow keeps where it runs eagerly")
+def test_nothing_keeps_a_cheap_result_in_eager_mode():
+    import tensorflow as tf
+
+    results = []
+    x, kernel, bias = tf.ones((8, 16)), tf.ones((16, 16)), tf.ones(16)
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        with recomputing():
+            activated = gelu(x)
+            results.append(weakref.ref(activated))
+            loss = tf.reduce_sum(linear(activated, kernel, bias))
+            del activated
+    gc.collect()
+    assert results[0]() is None
+    assert tape.gradient(loss, kernel).shape == (16, 16)
 
 
 def test_automatic_gradients_can_be_differentiated_again():
