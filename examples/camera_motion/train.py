@@ -6,6 +6,9 @@ The clips are synthesized while training, none twice. The loss would sit at ln 9
 make it fall at once: first weights that feel the order of the frames (`first_weights.py`), batches in which every scene
 is seen with each of the nine motions, so that only the motion tells the classes apart, and clips that are easy at first
 (clean, of a middling speed) and grow hard by and by.
+
+With `TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1` it takes the fewest CPU-minutes: at this size a second thread
+costs more than it saves.
 """
 
 import os
@@ -132,7 +135,7 @@ def main(out, steps, scenes, learning_rate, easy, start_from, seed):
         learning_rate / 10, steps - 200, alpha=0.02, warmup_target=learning_rate, warmup_steps=200
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02, clipnorm=1.0, use_ema=True, ema_momentum=0.995)
-    # Compiled by XLA, a step took 3.7 times as long on two CPU cores.
+    # Compiled by XLA, a step took half as long again on two CPU cores.
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     clips = MotionClips(photographs, steps, scenes, seed, easy)
     # One long epoch: its n-th batch has the n-th difficulty.

@@ -28,6 +28,9 @@ class FocalBlock(keras.layers.Layer):
     The modulators are outputs of the block, not of a layer inside it: so they stay in the graph of a functional model,
     and `get_layer("stage0_block0").output` gives all three.
 
+    In training the backward pass computes cheap results again and cannot itself be differentiated; for second
+    derivatives call the block inside `keras_video_focalnet.ops.formulation.force(gradients="automatic")`.
+
     Args:
         dim: int, channels.
         grid_size: `(height, width)` of the tokens of a frame, or one int for both.
