@@ -1,5 +1,7 @@
 """Video-FocalNet block (paper Figure 2b)."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -15,6 +17,8 @@ from keras_video_focalnet.ops.fusion import compiled_apart
 from keras_video_focalnet.ops.gradients import rematerialized
 from keras_video_focalnet.ops.recompute import recomputing
 
+REMATERIALIZATIONS = (False, "cheap", True)
+
 
 @compiled_apart
 def _add(shortcut, branch):
@@ -27,9 +31,6 @@ class FocalBlock(keras.layers.Layer):
 
     The modulators are outputs of the block, not of a layer inside it: so they stay in the graph of a functional model,
     and `get_layer("stage0_block0").output` gives all three.
-
-    In training the backward pass computes cheap results again and cannot itself be differentiated; for second
-    derivatives call the block inside `keras_video_focalnet.ops.formulation.force(gradients="automatic")`.
 
     Args:
         dim: int, channels.
@@ -46,11 +47,16 @@ class FocalBlock(keras.layers.Layer):
         drop_rate: float, dropout in modulation and MLP.
         drop_path_rate: float, stochastic depth.
         drop_path_per: `"frame"` (as the reference) or `"clip"`, see `StochasticDepth`.
-        rematerialize: bool, in training keep nothing between the block's input and outputs for the backward pass but
-            compute it again (Chen et al. 2016): less memory, about a third more time.
+        rematerialize: what the backward pass computes again instead of keeping it (Chen et al. 2016): False, nothing;
+            `"cheap"`, norms, activations and gated sums, half of what there is, for about a tenth more time; True, all
+            between the block's input and outputs, for about a third more time. For second derivatives set False, or
+            call the block inside `keras_video_focalnet.ops.formulation.force(gradients="automatic")`.
         **kwargs: of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, height * width, dim)`, floating.
+
+    Raises:
+        ValueError: if `rematerialize` is something else.
 
     Returns: three tensors of the input's shape: the block's output, the spatial and the temporal modulator.
 
@@ -94,6 +100,9 @@ class FocalBlock(keras.layers.Layer):
         self.drop_rate = drop_rate
         self.drop_path_rate = drop_path_rate
         self.drop_path_per = drop_path_per
+        if not any(rematerialize is choice or rematerialize == choice == "cheap" for choice in REMATERIALIZATIONS):
+            one_of = ", ".join(map(repr, REMATERIALIZATIONS))
+            raise ValueError(f"rematerialize must be one of {one_of}, received {rematerialize!r}.")
         self.rematerialize = rematerialize
 
         dtype = self.dtype_policy
@@ -142,12 +151,9 @@ class FocalBlock(keras.layers.Layer):
         same_shape = (self.modulation.dropout, self.drop_path_1, self.dropout, self.drop_path_2)
         kept = [layer.draw(shape) for layer in same_shape]
         kept.append(self.hidden_dropout.draw((*shape[:-1], self.fc1.units)))
-        if self.rematerialize:
-            return rematerialized(lambda x: self._train(x, *kept), inputs)
-        return self._train(inputs, *kept)
-
-    def _train(self, inputs, *kept):
-        with recomputing():
+        if self.rematerialize is True:
+            return rematerialized(lambda x: self._forward(x, True, *kept), inputs)
+        with recomputing() if self.rematerialize == "cheap" else contextlib.nullcontext():
             return self._forward(inputs, True, *kept)
 
     def _forward(self, inputs, training=False, modulated=None, path_1=None, mixed=None, path_2=None, hidden=None):

@@ -27,11 +27,12 @@ def per_stage(name, value, least):
     return tuple(whole(name, item, least) for item in _four(name, value, "integer"))
 
 
-def flags(name, value):
-    """Four bools, from one or four."""
-    values = _four(name, value, "bool")
-    if not all(isinstance(item, bool) for item in values):
-        raise ValueError(f"{name} must be one bool or {STAGES}, one a stage; received {value!r}.")
+def choices(name, value, allowed):
+    """Four of `allowed`, from one or four."""
+    values = _four(name, value, "choice")
+    if not all(any(type(item) is type(choice) and item == choice for choice in allowed) for item in values):
+        one_of = ", ".join(map(repr, allowed))
+        raise ValueError(f"{name} must be one of {one_of}, or {STAGES} of them, one a stage; received {value!r}.")
     return values
 
 

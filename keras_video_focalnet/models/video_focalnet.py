@@ -8,14 +8,15 @@ from keras import ops
 from keras_video_focalnet.labels import load_labels
 from keras_video_focalnet.layers import FocalBlock, PatchEmbedding
 from keras_video_focalnet.layers.dropout import Dropout
+from keras_video_focalnet.layers.focal_block import REMATERIALIZATIONS
 from keras_video_focalnet.layers.initializers import LinearKernel
 from keras_video_focalnet.layers.layer_normalization import LayerNormalization
 from keras_video_focalnet.models.arguments import (
     DEFAULT_SHAPE,
     STAGES,
     choice,
+    choices,
     clip_shape,
-    flags,
     per_stage,
     positive,
     share,
@@ -51,8 +52,8 @@ class VideoFocalNet(keras.Model):
         drop_rate: float, dropout after the stem and in the blocks.
         drop_path_rate: float, stochastic depth of the last block; it rises linearly from 0.
         drop_path_per: `"frame"` (as the reference) or `"clip"`.
-        rematerialize: bool or four, compute the blocks of a stage again in the backward pass instead of keeping what is
-            between them: training takes much less memory and about a third more time.
+        rematerialize: False, `"cheap"` or True, or four of them, one a stage: what the backward pass computes again
+            instead of keeping it, so that training takes less memory and more time, see `FocalBlock`.
         include_top: bool, the classifier.
         input_tensor: a Keras tensor of shape `(batch, frames, height, width, 3)` to build upon.
         input_shape: `(frames, height, width, 3)`, default `(8, 224, 224, 3)`; frames may be None.
@@ -119,7 +120,7 @@ class VideoFocalNet(keras.Model):
         drop_rate = share("drop_rate", drop_rate)
         drop_path_rate = share("drop_path_rate", drop_path_rate)
         choice("drop_path_per", drop_path_per, ("frame", "clip"))
-        rematerialize = flags("rematerialize", rematerialize)
+        rematerialize = choices("rematerialize", rematerialize, REMATERIALIZATIONS)
         choice("pooling", pooling, (None, "avg", "max"))
         if include_top:
             classes = whole("classes", classes, 1)

@@ -152,7 +152,7 @@ def golden_gradient_errors(name, jit_compile=False, **kwargs):
     return gradient_errors(model, data["input"], data["labels"], float(data["loss"]), wanted, jit_compile)
 
 
-@pytest.mark.parametrize("rematerialize", [False, True])
+@pytest.mark.parametrize("rematerialize", [False, "cheap", True])
 def test_gradients(rematerialize):
     errors = golden_gradient_errors("micro", rematerialize=rematerialize)
     assert max(errors.values()) < GRADIENTS, errors
