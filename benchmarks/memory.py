@@ -1,8 +1,8 @@
 """What rematerialization saves and costs: `python -m benchmarks.memory`.
 
 One training step, as `benchmarks.training`, with nothing rematerialized, cheap results, the first two stages, and all
-stages. Peak memory is that of the process, imports included. The C library keeps freed memory for later; with `--in-use`
-it has to give it back, which makes every step slower, so that what is counted is what was in use.
+stages. Peak memory is that of the process, imports included. The C library keeps freed memory for later; with
+`--in-use` it has to give it back, which makes every step slower, so that what is counted is what was in use.
 """
 
 import os

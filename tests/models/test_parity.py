@@ -212,7 +212,7 @@ def still_clip_error(mode):
     return worst(compiled(model, mode)(keras.ops.convert_to_tensor(still)), data["logits"])
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [mode for name, mode in CASES if name == "keras2_h5"])
 def test_a_still_clip_gives_the_image_models_answer(mode):
     assert still_clip_error(mode) < LOGITS
 

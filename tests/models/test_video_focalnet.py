@@ -204,11 +204,18 @@ def test_mixed_precision_keeps_preprocessing_and_scores_in_float32(policy):
 def test_dtype_policies_per_layer(default, pattern, other, low):
     policies = keras.dtype_policies.DTypePolicyMap(default_policy=default)
     policies[pattern] = keras.dtype_policies.DTypePolicy(other)
-    model = small(dtype=policies, drop_path_rate=0.2)
+    model = small(dtype=policies)
     by_path = {layer.path: layer for layer in model._flatten_layers()}
     in_low = {path for path, layer in by_path.items() if layer.compute_dtype == "bfloat16"}
     assert low in in_low and "head" not in in_low and len(in_low) < len(by_path)
     assert np.isfinite(model.predict(PIXELS, verbose=0)).all()
+
+
+def test_layers_of_several_dtypes_train():
+    policies = keras.dtype_policies.DTypePolicyMap(default_policy="mixed_bfloat16")
+    for pattern in ("stage1_block0.*", "stage2_block0/modulation/f"):
+        policies[pattern] = keras.dtype_policies.DTypePolicy("float32")
+    model = small(dtype=policies, drop_path_rate=0.2)
     model.compile("sgd", "sparse_categorical_crossentropy")
     assert np.isfinite(model.train_on_batch(PIXELS, np.arange(2)))
 
