@@ -7,8 +7,8 @@ make it fall at once: first weights that feel the order of the frames (`first_we
 is seen with each of the nine motions, so that only the motion tells the classes apart, and clips that are easy at first
 (clean, of a middling speed) and grow hard by and by.
 
-With `TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1` it takes the fewest CPU-minutes: at this size a second thread
-costs more than it saves.
+With `TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1` it takes the fewest CPU-minutes: a second thread saves time,
+but waits for much of its own.
 """
 
 import os

@@ -12,7 +12,7 @@ from keras_video_focalnet.layers.focal_modulation import SpatioTemporalFocalModu
 from keras_video_focalnet.layers.layer_normalization import LayerNormalization
 from keras_video_focalnet.layers.layer_scale import LayerScale
 from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
-from keras_video_focalnet.layers.validation import check_tokens, grid_of
+from keras_video_focalnet.layers.validation import check_tokens, choice, grid_of
 from keras_video_focalnet.ops.fusion import compiled_apart
 from keras_video_focalnet.ops.gradients import rematerialized
 from keras_video_focalnet.ops.recompute import recomputing
@@ -55,10 +55,10 @@ class FocalBlock(keras.layers.Layer):
 
     Input shape: `(batch, frames, height * width, dim)`, floating.
 
-    Raises:
-        ValueError: if `rematerialize` is something else.
-
     Returns: three tensors of the input's shape: the block's output, the spatial and the temporal modulator.
+
+    Raises:
+        ValueError: if `rematerialize` is something else, or the input does not fit `grid_size`.
 
     Example:
     >>> output, spatial, temporal = FocalBlock(32, grid_size=14)(np.zeros((1, 8, 14 * 14, 32), "float32"))
@@ -100,10 +100,7 @@ class FocalBlock(keras.layers.Layer):
         self.drop_rate = drop_rate
         self.drop_path_rate = drop_path_rate
         self.drop_path_per = drop_path_per
-        if not any(rematerialize is choice or rematerialize == choice == "cheap" for choice in REMATERIALIZATIONS):
-            one_of = ", ".join(map(repr, REMATERIALIZATIONS))
-            raise ValueError(f"rematerialize must be one of {one_of}, received {rematerialize!r}.")
-        self.rematerialize = rematerialize
+        self.rematerialize = choice("rematerialize", rematerialize, REMATERIALIZATIONS)
 
         dtype = self.dtype_policy
         self.norm1 = LayerNormalization(dtype=dtype, name="norm1")

@@ -19,3 +19,11 @@ def check_tokens(layer, input_shape):
             f"{tuple(input_shape)}. Reshape (batch, frames, height, width, channels) so that the two spatial axes are "
             "one, or pass the grid_size of your input."
         )
+
+
+def choice(name, value, choices):
+    """`value`, one of `choices` and of its type: 1 is not True."""
+    if not any(type(value) is type(item) and value == item for item in choices):
+        listed = ", ".join('"' + item + '"' if isinstance(item, str) else str(item) for item in choices)
+        raise ValueError(f"{name} must be one of {listed}; received {value!r}.")
+    return value

@@ -4,6 +4,8 @@ import operator
 
 import keras
 
+from keras_video_focalnet.layers.validation import choice
+
 STAGES = 4
 MIN_SIZE = 32
 DEFAULT_SHAPE = (8, 224, 224, 3)
@@ -29,11 +31,7 @@ def per_stage(name, value, least):
 
 def choices(name, value, allowed):
     """Four of `allowed`, from one or four."""
-    values = _four(name, value, "choice")
-    if not all(any(type(item) is type(choice) and item == choice for choice in allowed) for item in values):
-        one_of = ", ".join(map(repr, allowed))
-        raise ValueError(f"{name} must be one of {one_of}, or {STAGES} of them, one a stage; received {value!r}.")
-    return values
+    return tuple(choice(name, item, allowed) for item in _four(name, value, "choice"))
 
 
 def _four(name, value, kind):
@@ -63,14 +61,6 @@ def positive(name, value):
     if not number > 0:
         raise ValueError(f"{name} must be above 0, received {value!r}.")
     return number
-
-
-def choice(name, value, choices):
-    """`value`, one of `choices`."""
-    if value not in choices:
-        listed = ", ".join('"' + item + '"' if isinstance(item, str) else str(item) for item in choices)
-        raise ValueError(f"{name} must be one of {listed}; received {value!r}.")
-    return value
 
 
 def clip_shape(input_tensor, input_shape, tubelet_size):

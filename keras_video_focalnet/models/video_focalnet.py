@@ -11,10 +11,10 @@ from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.focal_block import REMATERIALIZATIONS
 from keras_video_focalnet.layers.initializers import LinearKernel
 from keras_video_focalnet.layers.layer_normalization import LayerNormalization
+from keras_video_focalnet.layers.validation import choice
 from keras_video_focalnet.models.arguments import (
     DEFAULT_SHAPE,
     STAGES,
-    choice,
     choices,
     clip_shape,
     per_stage,
