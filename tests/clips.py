@@ -59,7 +59,9 @@ def number_of(picture):
     return int("".join("1" if row[int(centre)] > 128 else "0" for centre in centres), 2)
 
 
-def encode(path, frames, codec="libx264", rate=10, pix_fmt="yuv420p", options=None, prepare=None, times=None):
+def encode(
+    path, frames, codec="libx264", rate=10, pix_fmt="yuv420p", options=None, prepare=None, times=None, container=None
+):
     """Write frames, `(frames, H, W, 3)` uint8, as a video file.
 
     Args:
@@ -71,12 +73,13 @@ def encode(path, frames, codec="libx264", rate=10, pix_fmt="yuv420p", options=No
         options: Options of the encoder.
         prepare: Function that receives the stream before the first frame.
         times: Time of each frame in units of 1/rate; default 0, 1, 2, ...
+        container: Options of the container.
     """
     import av
 
     options = {"crf": "5", "preset": "fast"} if options is None and codec == "libx264" else options or {}
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
+    with av.open(str(path), "w", options=container or {}) as file:
+        stream = file.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pix_fmt
         if prepare is not None:
@@ -84,6 +87,28 @@ def encode(path, frames, codec="libx264", rate=10, pix_fmt="yuv420p", options=No
         for index, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts = index if times is None else times[index]
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
     return path
+
+
+def write_audio(path, cover=False):
+    """Write a sound file, silent, with or without a picture on its cover."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream("aac", rate=44100)
+        picture = None
+        if cover:
+            picture = container.add_stream("mjpeg", rate=1)
+            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
+            picture.disposition = av.stream.Disposition.attached_pic
+        samples = np.zeros((1, 4096), np.float32)
+        for index in range(4):
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 44100, index * 4096
+            container.mux(audio.encode(frame))
+        if cover:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(marked_frame(), format="rgb24")))
+            container.mux(picture.encode())
+        container.mux(audio.encode())

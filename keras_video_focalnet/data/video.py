@@ -25,12 +25,24 @@ def check_window(start, end):
         raise ValueError(f"end must lie after start, received start={start} and end={end}. Swap or widen them.")
 
 
+def check_file(path):
+    """Raise unless `path` is a file that holds something."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; pass the path of one video file.")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; pass the path of a video file on this machine.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is an empty file (0 bytes); copy or download the video again.")
+
+
 @contextlib.contextmanager
-def open_video(path):
+def open_video(path, threads=None):
     """Open the first video stream of a file.
 
     Args:
         path: Video file, a string or `pathlib.Path`.
+        threads: Integer >= 1, threads that decode; None for one a core.
 
     Yields:
         `(container, stream)` of PyAV.
@@ -42,15 +54,10 @@ def open_video(path):
     """
     import av
 
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; pass the path of one video file.")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; pass the path of a video file on this machine.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is an empty file (0 bytes); copy or download the video again.")
+    check_file(path)
     try:
-        container = av.open(str(path))
+        # Titles and the like are of no use here; whatever their bytes are, they must not stop anything.
+        container = av.open(str(path), metadata_errors="replace")
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
             raise
@@ -71,6 +78,7 @@ def open_video(path):
         if stream.codec_context.name in TEXT_CODECS:
             raise ValueError(f"{path} is text, not a video; pass a video file.")
         stream.thread_type = "AUTO"
+        stream.thread_count = threads or 0
         yield container, stream
 
 
@@ -91,7 +99,7 @@ def expected_frames(path, start=None, end=None):
     return max(last - first, 0)
 
 
-def iterate_frames(path, start=None, end=None):
+def iterate_frames(path, start=None, end=None, threads=None):
     """Every decodable frame with `start <= time < end`, in the order of display.
 
     Damaged packets are passed over, as players do. Frames before `start` are skipped by seeking where the container
@@ -101,20 +109,26 @@ def iterate_frames(path, start=None, end=None):
         path: Video file.
         start: Seconds from the beginning of the video, or None.
         end: Seconds from the beginning of the video, or None.
+        threads: Integer >= 1, threads that decode; None for one a core.
 
     Yields:
         `(seconds, frame)`: the frame's time and the `av.VideoFrame`.
     """
     check_window(start, end)
     if start and start > SEEK_MARGIN:
-        frames = _decode(path, seek_to=start - SEEK_MARGIN)
+        frames = _decode(path, threads, seek_to=start - SEEK_MARGIN)
         first = next(frames, None)
         if first is not None and first[0] <= start - SEEK_MARGIN:
             yield from _between(first, frames, start, end)
             return
         frames.close()
-    frames = _decode(path)
+    frames = _decode(path, threads)
     yield from _between(next(frames, None), frames, start, end)
+
+
+def is_indexed(container, stream):
+    """Whether a container has an index of times, so that times count from what it says the stream's beginning is."""
+    return container.format.name in INDEXED_CONTAINERS and stream.start_time is not None
 
 
 def upright_rgb(frame):
@@ -156,12 +170,12 @@ def _between(first, rest, start, end):
             item = next(rest, None)
 
 
-def _decode(path, seek_to=None):
+def _decode(path, threads, seek_to=None):
     """`(seconds, frame)` for every decodable frame, from the key frame before `seek_to` on."""
     import av
 
-    with open_video(path) as (container, stream):
-        indexed = container.format.name in INDEXED_CONTAINERS and stream.start_time is not None
+    with open_video(path, threads) as (container, stream):
+        indexed = is_indexed(container, stream)
         if seek_to is not None:
             if not indexed:
                 return
@@ -184,20 +198,30 @@ def _decode(path, seek_to=None):
             yield seconds, frame
 
 
-def _decodable(container, stream):
-    """The frames of a stream, without those whose packets are damaged."""
+def read_packets(container, stream):
+    """The packets of a stream, and None where the file breaks off: the last is empty where it does not."""
     import av
 
     packets = container.demux(stream)
     while True:
         try:
-            packet = next(packets, None)
-        except av.error.FFmpegError:
-            # The file breaks off here; None flushes what the decoder still holds.
-            packet = None
+            packet = next(packets)
+        except StopIteration:
+            return
+        # PyAV gives an IndexError where damage looks like a further stream.
+        except (av.error.FFmpegError, IndexError):
+            yield None
+            return
+        yield packet
+
+
+def _decodable(container, stream):
+    """The frames of a stream, without those whose packets are damaged."""
+    import av
+
+    for packet in read_packets(container, stream):
         frames = []
+        # An empty packet, or None, makes the decoder give what it still holds.
         with contextlib.suppress(av.error.FFmpegError):
             frames = stream.codec_context.decode(packet)
         yield from frames
-        if packet is None:
-            return

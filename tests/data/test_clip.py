@@ -12,7 +12,7 @@ from keras_video_focalnet.data import clip as clip_module
 from keras_video_focalnet.data.clip import read_clip, read_frames, resize_and_crop
 from keras_video_focalnet.data.sampling import sample_frame_indices
 from keras_video_focalnet.data.video import expected_frames, iterate_frames, upright_rgb
-from tests.clips import encode, marked_frame, number_of, numbered_frames, quadrants, real_clips
+from tests.clips import encode, marked_frame, number_of, numbered_frames, quadrants, real_clips, write_audio
 
 pytestmark = pytest.mark.backend_free
 
@@ -74,18 +74,51 @@ def test_a_container_that_lies_about_its_length_changes_nothing(numbered, monkey
     assert numbers(read_clip(numbered, size=(42, 56))) == sample_frame_indices(100).tolist()
 
 
-@pytest.mark.parametrize(("claim", "passes"), [(100, 1), (50, 2)])
-def test_decodes_once_where_the_container_tells_the_truth(numbered, monkeypatch, claim, passes):
+@pytest.mark.parametrize(("claim", "passes"), [(100, 1), (50, 2), (0, 2)])
+def test_where_everything_is_decoded_once_is_enough_if_the_container_tells_the_truth(
+    numbered, monkeypatch, claim, passes
+):
     calls = []
 
     def counted(*arguments):
         calls.append(arguments)
         return iterate_frames(*arguments)
 
+    monkeypatch.setattr(clip_module, "index_video", lambda *_: None)
     monkeypatch.setattr(clip_module, "expected_frames", lambda *_: claim)
     monkeypatch.setattr(clip_module, "iterate_frames", counted)
-    read_clip(numbered)
+    assert numbers(read_clip(numbered, size=(42, 56))) == sample_frame_indices(100).tolist()
     assert len(calls) == passes
+
+
+@pytest.mark.parametrize("seeking", [True, False])
+def test_indices_may_depend_on_the_number_of_frames(numbered, monkeypatch, seeking):
+    asked = []
+
+    def draw(total):
+        asked.append(total)
+        return np.random.default_rng(len(asked)).integers(0, total, 5)
+
+    if not seeking:
+        monkeypatch.setattr(clip_module, "index_video", lambda *_: None)
+    assert numbers(read_frames(numbered, lambda total: [total - 1, 0, 0])) == [99, 0, 0]
+    assert numbers(read_frames(numbered, lambda total: [total - 1], start=2, end=6)) == [59]
+    frames = read_frames(numbered, draw)
+    assert asked == [100]
+    assert numbers(frames) == np.random.default_rng(1).integers(0, 100, 5).tolist()
+    with pytest.raises(ValueError, match=r"indices asks for frame 100 but .*numbered\.mp4 has 100"):
+        read_frames(numbered, lambda total: [total])
+
+
+@pytest.mark.parametrize("indices", [None, [3, 4]])
+def test_frames_are_made_small_as_they_are_decoded(numbered, indices):
+    whole = read_frames(numbered, indices)
+    small = read_frames(numbered, indices, short_side=24)
+    assert small.shape == (len(whole), 24, 32, 3)
+    expected = Image.fromarray(whole[1]).resize((32, 24), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(small[1], np.asarray(expected))
+    for short_side in (48, 500):
+        np.testing.assert_array_equal(read_frames(numbered, indices, short_side=short_side), whole)
 
 
 def test_expected_frames_are_those_of_the_header(numbered):
@@ -275,27 +308,6 @@ def test_a_data_worker_loads_neither_keras_nor_a_backend(numbered):
 # ---- Errors
 
 
-def write_audio(path, cover=False):
-    import av
-
-    with av.open(str(path), "w") as container:
-        audio = container.add_stream("aac", rate=44100)
-        picture = None
-        if cover:
-            picture = container.add_stream("mjpeg", rate=1)
-            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
-            picture.disposition = av.stream.Disposition.attached_pic
-        samples = np.zeros((1, 4096), np.float32)
-        for index in range(4):
-            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 44100, index * 4096
-            container.mux(audio.encode(frame))
-        if cover:
-            container.mux(picture.encode(av.VideoFrame.from_ndarray(marked_frame(), format="rgb24")))
-            container.mux(picture.encode())
-        container.mux(audio.encode())
-
-
 def broken_file(folder, kind):
     if kind == "audio.m4a":
         write_audio(folder / kind)
@@ -375,6 +387,10 @@ def test_a_bad_size(numbered, size):
 
 
 def test_bad_frames(numbered):
+    with pytest.raises(ValueError, match="short_side must be at least 1, received 0. Pass pixels, or None"):
+        read_frames(numbered, short_side=0)
+    with pytest.raises(ValueError, match="threads must be at least 1, received 0. Pass None for one a core"):
+        read_clip(numbered, threads=0)
     with pytest.raises(ValueError, match="num_frames must be at least 1, received 0"):
         read_clip(numbered, num_frames=0)
     with pytest.raises(ValueError, match=r"indices asks for frame 100 but .*numbered\.mp4 has 100"):
