@@ -1,0 +1,456 @@
+"""`ClipDataset`: a batch is a function of seed and number, and no video, worker or shard changes that."""
+
+import itertools
+import multiprocessing
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_video_focalnet.data.broken import BrokenVideos, BrokenVideosError
+from keras_video_focalnet.data.clip import read_clip
+from keras_video_focalnet.data.datasets import VideoList, VideoRecord
+from keras_video_focalnet.data.mixing import Mixing
+from keras_video_focalnet.data.pipeline import ClipDataset
+from keras_video_focalnet.data.transforms import CenterCrop
+from tests.clips import encode, number_of, numbered_frames
+
+pytestmark = pytest.mark.backend_free
+
+FRAMES = 16
+CLASSES = ("x", "y", "z")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Ten videos of 16 frames; video v has the frames numbered 16 v to 16 v + 15 and the label v % 3."""
+    folder = tmp_path_factory.mktemp("videos")
+    frames = numbered_frames(10 * FRAMES, 64, 64)
+    paths = [folder / f"{number}.mp4" for number in range(10)]
+    for number, path in enumerate(paths):
+        encode(path, frames[number * FRAMES : (number + 1) * FRAMES])
+    return VideoList([VideoRecord(str(path), number % 3) for number, path in enumerate(paths)], CLASSES)
+
+
+def dataset(videos, batch_size=4, training=True, transform=None, **arguments):
+    """Small clips whose frames can still be told apart, unless a transform is given."""
+    transform = transform or CenterCrop(56)
+    return ClipDataset(videos, batch_size, num_frames=4, size=56, training=training, transform=transform, **arguments)
+
+
+def take(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def numbers(clip):
+    return [number_of(frame) for frame in clip]
+
+
+def which(clips):
+    """The number of the video of each clip; every frame of a clip is of that video."""
+    found = [{number // FRAMES for number in numbers(clip)} for clip in clips]
+    assert all(len(one) == 1 for one in found)
+    return [one.pop() for one in found]
+
+
+def assert_same(batches, expected):
+    assert len(batches) == len(expected)
+    for batch, other in zip(batches, expected, strict=True):
+        assert len(batch) == len(other)
+        for array, wanted in zip(batch, other, strict=True):
+            assert array.dtype == wanted.dtype
+            np.testing.assert_array_equal(array, wanted)
+
+
+# ---- Evaluation
+
+
+def test_evaluation_takes_every_video_once_in_order(videos):
+    batches = list(dataset(videos, training=False).batches())
+    assert [batch[0].shape for batch in batches] == [(4, 4, 56, 56, 3)] * 3
+    assert which(np.concatenate([clips for clips, _, _ in batches])[:10]) == list(range(10))
+    weights = np.concatenate([weights for _, _, weights in batches])
+    assert weights.tolist() == [1.0] * 10 + [0.0] * 2
+    targets = np.concatenate([targets for _, targets, _ in batches])
+    assert targets[:10].argmax(axis=1).tolist() == [record.label for record in videos]
+    assert targets.sum(axis=1).tolist() == weights.tolist()
+    assert not batches[2][0][2:].any()
+
+
+def test_evaluation_clips_are_those_of_read_clip(videos):
+    clips, _, _ = next(iter(ClipDataset(videos, 2, num_frames=4, size=56).batches()))
+    np.testing.assert_array_equal(clips, [read_clip(record.path, 4, 56) for record in videos[:2]])
+
+
+# ---- Training
+
+
+def test_every_epoch_takes_all_videos_in_an_order_of_its_own(videos):
+    data = dataset(videos, batch_size=5)
+    assert len(data) == 2
+    batches = take(data.batches(), 6)
+    orders = [which(np.concatenate([clips for clips, _ in batches[2 * e : 2 * e + 2]])) for e in range(3)]
+    assert [sorted(order) for order in orders] == [list(range(10))] * 3
+    assert len({tuple(order) for order in orders}) == 3
+    for clips, targets in batches:
+        assert targets.dtype == np.float32
+        assert targets.argmax(axis=1).tolist() == [video % 3 for video in which(clips)]
+
+
+@pytest.mark.parametrize("size", [4, 12])
+def test_the_last_batch_of_an_epoch_is_filled_up_from_its_beginning(videos, size):
+    data = dataset(videos, batch_size=size)
+    assert len(data) == {4: 3, 12: 1}[size]
+    for epoch in range(2):
+        epochs = [name for number in range(len(data)) for name in data.names(epoch * len(data) + number)]
+        assert sorted(epochs[:10]) == sorted(record.path for record in videos)
+        assert epochs[10:] == epochs[:2]
+
+
+def test_names_are_those_of_the_batch(videos):
+    data = dataset(videos)
+    for number, (clips, _) in enumerate(take(data.batches(), 4)):
+        assert data.names(number) == [videos[video].path for video in which(clips)]
+    assert dataset(videos, training=False).names(2) == [videos[8].path, videos[9].path]
+
+
+def test_another_seed_gives_another_order_and_other_frames(videos):
+    first, same, other = (take(dataset(videos, seed=seed).batches(), 3) for seed in (0, 0, 1))
+    assert_same(first, same)
+    assert which(first[0][0]) != which(other[0][0])
+    again = take(dataset(videos).batches(), 6)
+    frames = {tuple(numbers(clip)) for clips, _ in again for clip in clips}
+    assert len(frames) > 20
+
+
+@pytest.mark.parametrize(("workers", "training"), [(1, True), (2, True), (2, False)])
+def test_workers_change_nothing(videos, workers, training):
+    # The default transforms, and mixing: everything that draws.
+    mixing = Mixing(len(CLASSES)) if training else None
+    alone, helped = (
+        ClipDataset(videos, 4, num_frames=4, size=32, training=training, mixing=mixing, workers=count)
+        for count in (0, workers)
+    )
+    assert_same(take(helped.batches(), 5), take(alone.batches(), 5))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_goes_on_at_any_batch(videos, workers):
+    whole = take(dataset(videos).batches(), 7)
+    assert_same(take(dataset(videos, workers=workers).batches(first=4), 3), whole[4:])
+
+
+def test_evaluation_can_begin_at_any_batch(videos):
+    data = dataset(videos, training=False)
+    assert_same(list(data.batches(first=2)), list(data.batches())[2:])
+    assert list(data.batches(first=3)) == []
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_shards_are_slices_of_every_batch(videos, training):
+    whole = dataset(videos, training=training)
+    shards = [dataset(videos, training=training, shard=(index, 2)) for index in range(2)]
+    assert [len(shard) for shard in shards] == [len(whole)] * 2
+    parts = [take(shard.batches(), 3) for shard in shards]
+    joined = [tuple(np.concatenate(pair) for pair in zip(*both, strict=True)) for both in zip(*parts, strict=True)]
+    assert_same(joined, take(whole.batches(), 3))
+    assert shards[0].names(1) + shards[1].names(1) == whole.names(1)
+
+
+def test_mixing_softens_the_targets(videos):
+    clips, targets = next(iter(dataset(videos, mixing=Mixing(3, label_smoothing=0.1)).batches()))
+    assert clips.dtype == np.uint8
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+    assert targets.max() < 0.94
+
+
+# ---- Which frames
+
+
+def test_segments_give_a_frame_each(videos):
+    for clips, _ in take(dataset(videos).batches(), 5):
+        for clip in clips:
+            assert [number % FRAMES // 4 for number in numbers(clip)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dense_frames_are_a_stride_apart(videos, training):
+    batch = next(iter(dataset(videos, training=training, sampling=("dense", 3)).batches()))
+    for clip in batch[0]:
+        assert np.diff(numbers(clip)).tolist() == [3, 3, 3]
+
+
+def test_start_and_end_bound_the_frames(videos):
+    # Ten frames a second: frames 4 to 11.
+    parts = VideoList([VideoRecord(videos[5].path, 0, 0.4, 1.2)], ["x"])
+    assert numbers(next(iter(dataset(parts, 1, training=False).batches()))[0][0]) == [
+        5 * FRAMES + n for n in (5, 7, 9, 11)
+    ]
+    drawn = [numbers(clips[0]) for clips, _ in take(dataset(parts, 1).batches(), 20)]
+    assert {number - 5 * FRAMES for clip in drawn for number in clip} == set(range(4, 12))
+
+
+# ---- Broken videos
+
+
+@pytest.fixture
+def damaged(videos, tmp_path):
+    """The ten videos with three more that cannot be read, at places 2, 5 and 11."""
+    whole = pathlib.Path(videos[0].path).read_bytes()
+    contents = {"zero.mp4": b"", "text.mp4": b"<html>not found</html>" * 50, "cut.mp4": whole[: len(whole) // 2]}
+    records = list(videos)
+    for place, (name, content) in zip((2, 5, 11), contents.items(), strict=True):
+        (tmp_path / name).write_bytes(content)
+        records.insert(place, VideoRecord(str(tmp_path / name), 1))
+    return VideoList(records, CLASSES), {str(tmp_path / name) for name in contents}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_another_video_takes_the_place_of_a_broken_one(damaged, workers):
+    listed, names = damaged
+    data = dataset(listed, batch_size=5, max_broken=0.3, workers=workers)
+    batches = take(data.batches(), 9)
+    assert data.broken.videos.keys() == names
+    assert all(path in reason for path, reason in data.broken.videos.items())
+    for number, (clips, targets) in enumerate(batches):
+        # Each clip is a whole video's, with that video's label, and where the own video can be read it is that one.
+        shown = which(clips)
+        assert targets.argmax(axis=1).tolist() == [video % 3 for video in shown]
+        own = data.names(number)
+        assert all(own[row].endswith(f"/{video}.mp4") or own[row] in names for row, video in enumerate(shown))
+    assert_same(take(dataset(listed, batch_size=5, max_broken=0.3).batches(first=3), 2), batches[3:5])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_video_weighs_nothing_in_evaluation(damaged, workers):
+    listed, names = damaged
+    data = dataset(listed, training=False, max_broken=0.3, workers=workers)
+    clips, targets, weights = (np.concatenate(arrays) for arrays in zip(*data.batches(), strict=True))
+    bad = [2, 5, 11, 13, 14, 15]
+    assert np.flatnonzero(weights == 0).tolist() == bad
+    assert not clips[bad].any()
+    assert not targets[bad].any()
+    assert which(clips[weights == 1]) == list(range(10))
+    assert data.broken.videos.keys() == names
+
+
+@pytest.mark.parametrize(("workers", "training"), [(0, True), (0, False), (2, True)])
+def test_too_many_broken_videos_end_the_run(damaged, training, workers):
+    listed, names = damaged
+    data = dataset(listed, training=training, max_broken=0.16, workers=workers)
+    with pytest.raises(
+        BrokenVideosError, match=r"3 of an epoch.s videos cannot be read, and max_broken allows"
+    ) as caught:
+        take(data.batches(), len(data))
+    assert all(name in str(caught.value) for name in names)
+    assert "broken.write(path)" in str(caught.value)
+    assert data.broken.error is caught.value
+
+
+def damage(whole, audio, kind, rng):
+    """The bytes of a damaged video; `whole` is a sound one."""
+    if kind == "flipped":
+        data = np.frombuffer(whole, np.uint8).copy()
+        data[rng.integers(len(data), size=len(data) // 50)] ^= rng.integers(1, 256, len(data) // 50, dtype=np.uint8)
+        return data.tobytes()
+    pieces = {
+        "zero": b"",
+        "cut": whole[: rng.integers(1, len(whole) // 2)],
+        "text": b"<html>no</html>" * 99,
+        "audio": audio,
+    }
+    return pieces[kind]
+
+
+def sound(path):
+    """The bytes of a file with sound and no picture."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+def readable(path):
+    try:
+        return read_clip(path, 4, 56) is not None
+    except (ValueError, OSError):
+        return False
+
+
+def test_three_hundred_damaged_videos_are_all_named(videos, tmp_path):
+    rng = np.random.default_rng(0)
+    whole, audio = pathlib.Path(videos[0].path).read_bytes(), sound(tmp_path / "audio.mp4")
+    paths = [tmp_path / f"{kind}{n}.mp4" for n in range(60) for kind in ("zero", "cut", "text", "audio", "flipped")]
+    for path in paths:
+        path.write_bytes(damage(whole, audio, path.stem.rstrip("0123456789"), rng))
+    # A flipped bit may leave a video that can be read.
+    broken = {str(path) for path in paths if not readable(path)}
+    assert broken >= {str(path) for path in paths if "flipped" not in path.name}
+    assert len(broken) > 270
+    listed = VideoList([*videos, *(VideoRecord(str(path), 0) for path in paths)], CLASSES)
+    for training, workers in ((True, 0), (False, 2)):
+        data = dataset(listed, 10, training=training, workers=workers, max_broken=1)
+        batches = take(data.batches(), len(data))
+        assert len(batches) == 31
+        assert data.broken.videos.keys() == broken
+    assert sum(weights.sum() for _, _, weights in batches) == 310 - len(broken)
+
+
+def test_an_epoch_forgives_what_was_found_in_another(videos, tmp_path):
+    # One of ten is broken, and max_broken allows for one: every epoch finds one.
+    (tmp_path / "zero.mp4").touch()
+    listed = VideoList([*videos[:9], VideoRecord(str(tmp_path / "zero.mp4"), 0)], CLASSES)
+    data = dataset(listed, batch_size=5, max_broken=0.1)
+    assert len(take(data.batches(), 10)) == 10
+    assert data.broken.count == 1
+
+
+def test_after_a_resume_what_was_found_before_counts(damaged, tmp_path):
+    listed, names = damaged
+    report = tmp_path / "broken.csv"
+    # With one video a batch the third broken one ends the run; it stops just before.
+    before = dataset(listed, 1, max_broken=0.16)
+    places = [number for number in range(len(before)) if before.names(number)[0] in names]
+    take(before.batches(), places[2])
+    before.broken.write(report)
+    after = dataset(listed, 1, max_broken=0.16)
+    assert len(take(after.batches(first=places[2]), 3)) == 3
+    after = dataset(listed, 1, max_broken=0.16)
+    after.broken.read(report)
+    with pytest.raises(BrokenVideosError, match="3 of an epoch"):
+        next(iter(after.batches(first=places[2])))
+
+
+def test_a_row_that_finds_no_video_has_no_loss(tmp_path):
+    records = [VideoRecord(str(tmp_path / f"{number}.mp4"), 0) for number in range(4)]
+    data = dataset(VideoList(records, ["x", "y"]), 2, max_broken=1, mixing=Mixing(2))
+    clips, targets = next(iter(data.batches()))
+    assert not clips.any()
+    assert not targets.any()
+
+
+def test_the_report_is_a_table_that_can_be_read_again(tmp_path):
+    broken = BrokenVideos()
+    broken.add("a, b.mp4", 'no "video"\nat all', batch=3)
+    broken.add("c\udcff.mp4", "empty")
+    broken.write(tmp_path / "broken.csv")
+    assert (tmp_path / "broken.csv").read_bytes().startswith(b"path,reason,batch\r\n")
+    again = BrokenVideos()
+    again.read(tmp_path / "broken.csv")
+    assert again.videos == broken.videos
+    with pytest.raises(BrokenVideosError, match="1 of an epoch"):
+        again.check(0, 4, limit=0)
+    again.check(4, 8, limit=0)
+    (tmp_path / "other.csv").write_text("a,b\n")
+    with pytest.raises(ValueError, match=r"other\.csv is no report of broken videos"):
+        again.read(tmp_path / "other.csv")
+
+
+# ---- Worker processes
+
+
+def backends_loaded(clip, rng):
+    """A transform that tells how many backends its process has loaded."""
+    loaded = {"keras", "tensorflow", "torch"} & sys.modules.keys()
+    # Grain imports JAX for its profiler where there is JAX; it must not open a device.
+    jax = sys.modules.get("jax._src.xla_bridge")
+    opened = jax is not None and jax.backends_are_initialized()
+    return np.full((4, 56, 56, 3), len(loaded) + opened, np.uint8)
+
+
+def test_workers_load_no_backend(videos):
+    data = dataset(videos, transform=backends_loaded, workers=1)
+    clips, _ = next(iter(data.batches()))
+    assert clips.max() == 0
+
+
+def test_workers_outlive_a_signal_to_the_group_and_end_with_the_iterator(videos):
+    others = multiprocessing.active_children()
+    batches = iter(dataset(videos, workers=2).batches())
+    seen = take(batches, 2)
+    children = [child for child in multiprocessing.active_children() if child not in others]
+    assert len(children) == 2
+    for child in children:
+        os.kill(child.pid, signal.SIGTERM)
+        os.kill(child.pid, signal.SIGINT)
+    assert_same(seen + take(batches, 6), take(dataset(videos).batches(), 8))
+    batches.close()
+    assert not any(child.is_alive() for child in children)
+
+
+SCRIPT = """
+import multiprocessing, os, signal, sys
+from keras_video_focalnet.data.datasets import video_list
+from keras_video_focalnet.data.pipeline import ClipDataset
+
+if __name__ == "__main__":
+    data = ClipDataset(video_list(sys.argv[1]), 2, num_frames=4, size=32, training=True, workers=2)
+    batches = iter(data.batches())
+    next(batches)
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    if sys.argv[2] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def script(videos, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "list.csv").write_text("".join(f"{record.path},{record.label}\n" for record in videos))
+
+    def start(end):
+        command = [sys.executable, tmp_path / "script.py", tmp_path / "list.csv", end]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=os.getcwd())
+
+    return start
+
+
+def test_a_process_ends_quietly_with_its_workers(script):
+    ended = script("return")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in ended.stdout.split())
+
+
+def test_workers_end_with_a_process_that_is_killed(script):
+    # The workers hold the ends of the pipes that `run` reads until they close: it returns once they are gone.
+    ended = script("die")
+    assert ended.returncode == -signal.SIGKILL
+    assert len(ended.stdout.split()) == 2
+
+
+# ---- Arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, received 0"),
+        ({"batch_size": 3, "shard": (0, 2)}, "batch_size=3 cannot be divided among 2 processes"),
+        ({"shard": (2, 2)}, r"shard must be \(index, count\) with 0 <= index < count, received \(2, 2\)"),
+        ({"sampling": "dense"}, r"sampling must be None \(segments\) or \(\"dense\", stride\), received 'dense'"),
+        ({"sampling": ("dense", 0)}, "sampling's stride must be at least 1"),
+        ({"workers": -1}, "workers must be 0 or more, received -1"),
+        ({"max_broken": 10}, "max_broken must be a share from 0 to 1, received 10"),
+        ({"decoder": "ffmpeg"}, "decoder must be one of pyav, tensorflow-io, received 'ffmpeg'"),
+        ({"seed": -1}, "seed must be 0 or more, received -1"),
+        ({"training": False, "mixing": Mixing(3)}, "mixing is for training"),
+    ],
+)
+def test_arguments_out_of_range(videos, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        dataset(videos, **arguments)
+
+
+def test_a_transform_of_another_size_is_refused(videos):
+    data = dataset(videos, transform=CenterCrop(32))
+    with pytest.raises(ValueError, match=r"transform gave \(4, 32, 32, 3\) uint8 where the clips are \(4, 56, 56, 3\)"):
+        next(iter(data.batches()))
