@@ -13,6 +13,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROOT = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks as slow what is slow on the running backend."""
+    for item in items:
+        if any(os.environ["KERAS_BACKEND"] in mark.args for mark in item.iter_markers("slow_on")):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _what_examples_take_for_granted(request, doctest_namespace, tmp_path, monkeypatch):
     """The public names, NumPy and Keras; a folder to write in that holds a video and the repository's test data."""

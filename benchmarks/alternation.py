@@ -15,6 +15,7 @@ import click
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "jaxlib", "torch", "transformers", "numpy")
+LIBRARIES += ("av", "decord2", "pillow")
 
 
 class Worker:

@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 from fractions import Fraction
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 
 import click
@@ -87,9 +87,6 @@ def read(label, path):
 def main(rounds, calls, cores, name):
     """Prints tables and writes `results/decoding-cpu.json`."""
     subjects = [label for label in READERS if util.find_spec("decord") or "decord2" not in label]
-    libraries = {
-        library: metadata.version(library) for library in ("av", "pillow") + ("decord2",) * (len(subjects) > 2)
-    }
     rows, share = [], None
     with tempfile.TemporaryDirectory() as folder:
         for kind in KINDS:
@@ -104,7 +101,7 @@ def main(rounds, calls, cores, name):
                 click.echo(
                     "eight frames in {eight_s:.3f} s, everything in {whole_s:.2f} s: {share:.1%}".format(**share)
                 )
-            write(name, "cpu", rows, batch=BATCH, processes=cores, libraries=libraries, eight_of_ten_minutes=share)
+            write(name, "cpu", rows, batch=BATCH, processes=cores, eight_of_ten_minutes=share)
 
 
 def make(folder, kind):

@@ -40,7 +40,9 @@ step "8: bad arguments"
 on torch "$PYTHON" -m pytest -q tests -k "bad_arguments or refused or unknown or labels"
 
 step "speed of inference beside the peers"
-run "$PYTHON" -m benchmarks.inference
+run "$PYTHON" -m benchmarks.inference --batches 1
+run "$PYTHON" -m benchmarks.inference --sizes tiny --batches 4 --name inference-4-clips
+run "$PYTHON" -m benchmarks.inference --sizes base --batches 4 --rounds 3 --name inference-base-4-clips
 
 step "training steps and their memory"
 run "$PYTHON" -m benchmarks.training

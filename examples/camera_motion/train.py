@@ -5,13 +5,14 @@
 The clips are synthesized while training, none twice. The loss would sit at ln 9 for thousands of steps; three things
 make it fall at once: first weights that feel the order of the frames (`first_weights.py`), batches in which every scene
 is seen with each of the nine motions, so that only the motion tells the classes apart, and clips that are easy at first
-(clean, of a middling speed) and grow hard by and by.
+(clean, of a middling speed) and grow hard by and by. A run that was stopped goes on where it was with `--resume`.
 
 With `TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1` it takes the fewest CPU-minutes: a second thread saves time,
 but waits for much of its own.
 """
 
 import os
+import pathlib
 import time
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -23,16 +24,22 @@ import numpy as np
 
 from examples.camera_motion.first_weights import prepare
 from examples.camera_motion.photographs import HELD_OUT, TRAINING, load_photographs, vary_photographs
+from keras_video_focalnet.data.broken import BrokenVideos
 from keras_video_focalnet.data.camera_motion import CAMERA_MOTIONS, OPPOSITE, augment, synthesize_clip
+from keras_video_focalnet.data.workers import batches_by_number
 from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+from keras_video_focalnet.training.recipe import recipe
+from keras_video_focalnet.training.train import train
 from keras_video_focalnet.weights.mapping import state_of
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 
-REPORT_EVERY = 100
+STEPS_AN_EPOCH = 100
+WARMUP_STEPS = 200
+ONE_HOT = np.eye(len(CAMERA_MOTIONS), dtype="float32")
 
 
-class MotionClips(keras.utils.PyDataset):
-    """Batches of synthesized clips; the n-th batch is a function of the seed and of n alone.
+class MotionClips:
+    """Batches of synthesized clips, as `train` takes them; the n-th is a function of the seed and of n alone.
 
     Args:
         photographs: List of `Picture`.
@@ -43,21 +50,31 @@ class MotionClips(keras.utils.PyDataset):
     """
 
     def __init__(self, photographs, steps, scenes, seed, easy):
-        super().__init__()
         self.photographs = photographs
         self.steps = steps
         self.scenes = scenes
         self.seed = seed
         self.easy = easy
+        self.batch_size = scenes * len(CAMERA_MOTIONS)
+        self.broken = BrokenVideos()
 
     def __len__(self):
-        return self.steps
+        return STEPS_AN_EPOCH
 
-    def __getitem__(self, step):
+    def batches(self, first=0):
+        """The batches from number `first` on, without end."""
+        return batches_by_number(self.batch, first)
+
+    def names(self, number):
+        """What tells a batch from the others."""
+        return [f"seed {self.seed}, batch {number}"]
+
+    def batch(self, step):
+        """Clips, `(clips, 8, 64, 64, 3)` uint8, and targets, `(clips, 9)`."""
         rng = np.random.default_rng((self.seed, step))
         hardest = min(1.0, step / (self.easy * self.steps)) if self.easy else 1.0
         clips, labels = zip(*(self._scene(rng, hardest) for _ in range(self.scenes)), strict=True)
-        return np.concatenate(clips), np.concatenate(labels)
+        return np.concatenate(clips), ONE_HOT[np.concatenate(labels)]
 
     def _scene(self, rng, hardest):
         # Even late some clips are easy, so that clean footage stays familiar; some are harder than any that are tested.
@@ -73,6 +90,32 @@ class MotionClips(keras.utils.PyDataset):
                 clips.append(clip[::-1])
                 labels.append(OPPOSITE[motion])
         return augment(np.stack(clips), [CAMERA_MOTIONS.index(label) for label in labels], rng, together=True)
+
+
+class UnseenClips:
+    """Clips from the photographs that are never trained on, the same every epoch."""
+
+    def __init__(self, count, seed, batch_size=60):
+        self.clips, self.labels = unseen_photograph_clips(count, seed)
+        self.batch_size = batch_size
+        self.broken = BrokenVideos()
+
+    def __len__(self):
+        return -(-len(self.clips) // self.batch_size)
+
+    def batches(self, first=0):
+        """The batches from number `first` to the last."""
+        return batches_by_number(self.batch, first, len(self))
+
+    def names(self, number):
+        """What tells a batch from the others."""
+        return [f"batch {number} of unseen photographs"]
+
+    def batch(self, number):
+        """Clips, targets and weights."""
+        rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        targets = ONE_HOT[self.labels[rows]]
+        return self.clips[rows], targets, np.ones(len(targets), "float32")
 
 
 def unseen_photograph_clips(count, seed, difficulty=1.0):
@@ -93,60 +136,53 @@ def unseen_photograph_clips(count, seed, difficulty=1.0):
     return np.stack(clips), labels
 
 
-class Progress(keras.callbacks.Callback):
-    """Prints a line now and then: loss and accuracy since the last, accuracy on unseen photographs, CPU time spent."""
-
-    def __init__(self, unseen):
-        super().__init__()
-        self.unseen = unseen
-        self.start = time.process_time()
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Prints the line where one is due, and starts the averages anew."""
-        if (batch + 1) % REPORT_EVERY:
-            return
-        clips, labels = self.unseen
-        right = self.model.predict_on_batch(clips).argmax(-1) == labels
-        self.model.reset_metrics()
-        click.echo(
-            f"step {batch + 1}: loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.3f}, on unseen photographs "
-            f"{right.mean():.3f} before weights are averaged, {(time.process_time() - self.start) / 60:.1f} CPU-minutes"
-        )
+def plan_for(steps, learning_rate, batch_size):
+    """The recipe: AdamW with weights averaged, a warm-up and a cosine over all steps."""
+    return recipe(
+        "finetune",
+        epochs=-(-steps // STEPS_AN_EPOCH),
+        warmup_epochs=min(WARMUP_STEPS, steps) / STEPS_AN_EPOCH,
+        base_rate=learning_rate,
+        warmup_rate=learning_rate / 10,
+        min_rate=learning_rate / 50,
+        rate_batch=batch_size,
+        layer_decay=1.0,
+        weight_decay=0.02,
+        clip_norm=1.0,
+        use_ema=True,
+        ema_momentum=0.995,
+    )
 
 
 @click.command()
 @click.option("--out", default="nano_camera_motion.safetensors", show_default=True, help="File of the weights.")
-@click.option("--steps", default=5200, show_default=True, help="Batches to train on.")
+@click.option("--run", default="camera_motion_run", show_default=True, help="Folder of the run.")
+@click.option("--resume", is_flag=True, help="Go on with the run in that folder.")
+@click.option("--steps", default=5200, show_default=True, help="Batches to train on, a multiple of 100.")
 @click.option("--scenes", default=4, show_default=True, help="Scenes a batch, of nine clips each.")
 @click.option("--learning-rate", default=2e-3, show_default=True, help="Highest learning rate.")
 @click.option("--easy", default=0.25, show_default=True, help="Share of the training over which clips grow hard.")
 @click.option("--start-from", default=None, help="File of weights to go on from, instead of first weights.")
 @click.option("--seed", default=0, show_default=True, help="Of initialization and data.")
-def main(out, steps, scenes, learning_rate, easy, start_from, seed):
+def main(out, run, resume, steps, scenes, learning_rate, easy, start_from, seed):
     """Trains, tests on unseen photographs and writes the weights."""
     start = time.process_time()
     keras.utils.set_random_seed(seed)
-    rng = np.random.default_rng(seed)
-    photographs = vary_photographs(load_photographs(TRAINING), 300, rng)
-    model = VideoFocalNetNano(weights=start_from, classes=len(CAMERA_MOTIONS), input_shape=(8, 64, 64, 3))
+    photographs = vary_photographs(load_photographs(TRAINING), 300, np.random.default_rng(seed))
+    options = {"classes": len(CAMERA_MOTIONS), "input_shape": (8, 64, 64, 3), "classifier_activation": None}
+    model = VideoFocalNetNano(weights=start_from, **options)
     if start_from is None:
         prepare(model, seed)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 10, steps - 200, alpha=0.02, warmup_target=learning_rate, warmup_steps=200
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02, clipnorm=1.0, use_ema=True, ema_momentum=0.995)
-    # Compiled by XLA, a step took half as long again on two CPU cores.
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     clips = MotionClips(photographs, steps, scenes, seed, easy)
-    # One long epoch: its n-th batch has the n-th difficulty.
-    model.fit(clips, shuffle=False, verbose=0, callbacks=[Progress(unseen_photograph_clips(180, seed=1))])
+    plan = plan_for(steps, learning_rate, clips.batch_size)
+    train(model, clips, UnseenClips(180, seed=1), plan, out=pathlib.Path(run), resume=resume)
 
     test, labels = unseen_photograph_clips(1800, seed=2)
     right = model.predict(test, batch_size=64, verbose=0).argmax(-1) == labels
     click.echo(f"accuracy on 1800 clips of unseen photographs: {right.mean():.4f}")
     about = {"classes": ", ".join(CAMERA_MOTIONS), "made by": "examples/camera_motion/train.py", "seed": str(seed)}
     write_safetensors(out, state_of(model), about)
-    click.echo(f"wrote {out}; {(time.process_time() - start) / 60:.1f} CPU-minutes in all")
+    click.echo(f"wrote {out}; {(time.process_time() - start) / 60:.1f} CPU-minutes since it was begun or resumed")
 
 
 if __name__ == "__main__":

@@ -153,6 +153,9 @@ class ClipDataset:
     def batches(self, first=0):
         """The batches from a number on.
 
+        To evaluate on TensorFlow take `tf_data()`, or say `steps=len(dataset)`: of a data set that ends without having
+        told its length Keras 3.15 counts one step more, with the loss and the metrics of nothing.
+
         Args:
             first: Number of the first batch, counted from the beginning of training; `epoch * len(dataset)` is the
                 first of an epoch.

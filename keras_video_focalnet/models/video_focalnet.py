@@ -354,6 +354,7 @@ def _builder(function_name, summary, weights, shape, **preset):
         return model
 
     build.__name__ = build.__qualname__ = function_name
+    build.default_shape = shape
     build.__doc__ = BUILDER_DOC.format(summary=summary, function=function_name, shape=shape, weights=weights)
     return build
 

@@ -82,6 +82,7 @@ def test_all_random_layers_are_known():
     assert set(ARGUMENTS) <= set(random_image_layers())
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("name", random_image_layers())
 def test_one_draw_for_all_frames_of_a_clip(name):
     random.seed(0)

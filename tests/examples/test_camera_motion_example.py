@@ -57,10 +57,10 @@ def test_batches_are_balanced_and_a_function_of_the_seed():
 
     photographs = vary_photographs(load_photographs(TRAINING[:2]), 2, np.random.default_rng(0))
     first, second = (MotionClips(photographs, steps=10, scenes=2, seed=3, easy=0.5) for _ in range(2))
-    clips, labels = first[7]
+    clips, targets = first.batch(7)
     assert clips.shape == (18, 8, 64, 64, 3) and clips.dtype == np.uint8
-    assert np.bincount(labels, minlength=9).tolist() == [2] * 9
-    assert np.array_equal(second[7][0], clips) and not np.array_equal(first[8][0], clips)
+    assert targets.sum(0).tolist() == [2] * 9
+    assert np.array_equal(second.batch(7)[0], clips) and not np.array_equal(first.batch(8)[0], clips)
 
 
 def test_first_weights_are_silent_on_a_still_clip():

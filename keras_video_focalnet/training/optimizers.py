@@ -1,0 +1,215 @@
+"""The optimizers of the recipes: PyTorch's SGD for the published runs, AdamW by depth for fine-tuning.
+
+Each states its rule twice, for one variable and for all at once: PyTorch, which compiles nothing, would otherwise spend
+more time on launching operations than on the update.
+"""
+
+import keras
+from keras import ops
+
+from keras_video_focalnet.training.freezing import network_layers
+
+
+def _as_built(optimizer):
+    """The class that Keras makes of an optimizer of its own: on PyTorch one that updates all variables at once."""
+    return type(optimizer.__new__(optimizer))
+
+
+class _CommonRules:
+    """What the optimizers here share: clipping as PyTorch does it, and weight decay of matrices and kernels only."""
+
+    def build(self, variables):
+        """Make the optimizer's variables."""
+        if self.built:
+            return
+        super().build(variables)
+        self.gradient_norm = self.add_variable((), dtype="float32", name="gradient_norm")
+
+    def _use_weight_decay(self, variable):
+        return len(variable.shape) > 1 and super()._use_weight_decay(variable)
+
+    def _apply_weight_decay(self, variables):
+        """Nothing: the update step of a variable decays it too, by a rule of its own."""
+
+    def _clip_gradients(self, grads):
+        norm = _global_norm(grads)
+        self.gradient_norm.assign(norm)
+        if not self.global_clipnorm:
+            return super()._clip_gradients(grads)
+        scale = ops.minimum(self.global_clipnorm / (norm + 1e-6), 1.0)
+        return [grad * ops.cast(scale, grad.dtype) for grad in grads]
+
+
+def _global_norm(grads):
+    """The norm of all gradients as one vector."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    return ops.sqrt(ops.sum(ops.stack([ops.sum(ops.square(grad)) for grad in grads])))
+
+
+@keras.saving.register_keras_serializable(package="keras_video_focalnet")
+class TorchSGD(_CommonRules, _as_built(keras.optimizers.SGD)):
+    """Stochastic gradient descent by PyTorch's rule, as the published models were trained (golden README).
+
+    The gradient is clipped by its global norm; `weight_decay` times the parameter is added to it, for matrices and
+    kernels only (variables of two or more axes); then `velocity = momentum * velocity + gradient` and
+    `parameter -= learning_rate * (gradient + momentum * velocity)`, or without Nesterov `learning_rate * velocity`.
+    Keras's SGD keeps the learning rate inside the velocity and decays apart from the gradient, so that with a changing
+    rate the two part. Under a bare `tf.distribute` strategy Keras clips the part of each replica by itself.
+
+    Args:
+        learning_rate: float, schedule or callable.
+        momentum: float in [0, 1].
+        nesterov: bool.
+        weight_decay: float or None; `exclude_from_weight_decay` excludes further variables.
+        global_clipnorm: float or None, what the norm of the whole gradient is clipped to.
+        **kwargs: of `keras.optimizers.Optimizer`: `use_ema`, `gradient_accumulation_steps`, `loss_scale_factor`, ...
+
+    Attributes:
+        gradient_norm: float32 variable, once built: the global norm of the last update's gradient before clipping.
+
+    Example:
+    >>> weight = keras.Variable([[1.0]])
+    >>> optimizer = TorchSGD(0.1, weight_decay=0.5)
+    >>> optimizer.apply([ops.ones((1, 1))], [weight])  # 1 - 0.1 * (1.5 + 0.9 * 1.5)
+    >>> round(float(weight.numpy()[0, 0]), 4), float(optimizer.gradient_norm.numpy())
+    (0.715, 1.0)
+    """
+
+    def __init__(
+        self, learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4, global_clipnorm=5.0, **kwargs
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            global_clipnorm=global_clipnorm,
+            **kwargs,
+        )
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable."""
+        gradient = ops.cast(gradient, variable.dtype)
+        if self._decay(variable):
+            gradient = ops.add(gradient, ops.multiply(variable, self._decay(variable)))
+        step = gradient
+        if self.momentum:
+            velocity = self.momentums[self._get_variable_index(variable)]
+            self.assign(velocity, ops.add(ops.multiply(velocity, self.momentum), gradient))
+            step = ops.add(gradient, ops.multiply(velocity, self.momentum)) if self.nesterov else velocity
+        self.assign_sub(variable, ops.multiply(step, ops.cast(learning_rate, variable.dtype)))
+
+    def _parallel_update_step(self, grads, variables, learning_rate):
+        """Update all variables, on PyTorch."""
+        import torch
+
+        parameters = [variable.value for variable in variables]
+        decays = [self._decay(variable) for variable in variables]
+        step = grads = torch._foreach_add(torch._foreach_mul(parameters, decays), grads)
+        if self.momentum:
+            velocities = [self.momentums[self._get_variable_index(variable)].value for variable in variables]
+            torch._foreach_mul_(velocities, self.momentum)
+            torch._foreach_add_(velocities, grads)
+            step = torch._foreach_add(grads, velocities, alpha=self.momentum) if self.nesterov else velocities
+        # A product with a tensor and not `alpha`, which would wait for the device to tell the rate.
+        torch._foreach_sub_(parameters, torch._foreach_mul(step, ops.cast(learning_rate, parameters[0].dtype)))
+
+    def _decay(self, variable):
+        return (self.weight_decay or 0.0) * self._use_weight_decay(variable)
+
+
+@keras.saving.register_keras_serializable(package="keras_video_focalnet")
+class LayerwiseAdamW(_CommonRules, _as_built(keras.optimizers.AdamW)):
+    """AdamW whose learning rate depends on the layer: what is learnt already moves less the nearer it is to the input.
+
+    A layer's multiplier scales its update and its decoupled weight decay alike. Weight decay is for matrices and
+    kernels only (variables of two or more axes). Clipping is as in `TorchSGD`.
+
+    Args:
+        learning_rate: float, schedule or callable.
+        weight_decay: float; `exclude_from_weight_decay` excludes further variables.
+        multipliers: dict from the name of a layer to what its variables' rate is multiplied by, as
+            `layerwise_multipliers` gives it; 1 for layers that are not in it.
+        **kwargs: of `keras.optimizers.AdamW`: `beta_1`, `use_ema`, `gradient_accumulation_steps`, ...
+
+    Attributes:
+        gradient_norm: float32 variable, once built: the global norm of the last update's gradient before clipping.
+
+    Example:
+    >>> model = VideoFocalNetNano(weights=None, classes=4)
+    >>> optimizer = LayerwiseAdamW(1e-3, multipliers=layerwise_multipliers(model, decay=0.75))
+    >>> model.compile(optimizer, "categorical_crossentropy")
+    """
+
+    def __init__(self, learning_rate=1e-3, weight_decay=0.05, multipliers=None, **kwargs):
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
+        self.multipliers = dict(multipliers or {})
+
+    def build(self, variables):
+        """Make the optimizer's variables, and look up each variable's multiplier."""
+        super().build(variables)
+        self._factors = [self._multiplier(variable) for variable in variables]
+
+    def _multiplier(self, variable):
+        """That of the outermost layer around the variable that has one."""
+        layers = getattr(variable, "path", variable.name).split("/")
+        return next((self.multipliers[layer] for layer in layers if layer in self.multipliers), 1.0)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable."""
+        rate = ops.cast(learning_rate, variable.dtype) * self._factors[self._get_variable_index(variable)]
+        if self._use_weight_decay(variable):
+            self.assign_sub(variable, ops.multiply(variable, rate * self.weight_decay))
+        super().update_step(gradient, variable, rate)
+
+    def _parallel_update_step(self, grads, variables, learning_rate):
+        """Update all variables, on PyTorch: at once those of one multiplier."""
+        import torch
+
+        rate = ops.cast(learning_rate, variables[0].dtype)
+        groups = {}
+        for grad, variable in zip(grads, variables, strict=True):
+            groups.setdefault(self._factors[self._get_variable_index(variable)], []).append((grad, variable))
+        for factor, group in groups.items():
+            decayed = [variable.value for _, variable in group if self._use_weight_decay(variable)]
+            if decayed:
+                torch._foreach_mul_(decayed, 1 - rate * (factor * self.weight_decay))
+            super()._parallel_update_step(*map(list, zip(*group, strict=True)), rate * factor)
+
+    def get_config(self):
+        return {**super().get_config(), "multipliers": dict(self.multipliers)}
+
+
+def layerwise_multipliers(model, decay):
+    """What to multiply the learning rate of each layer by: `decay` to the power of its depth below the classifier.
+
+    The classifier and the final norm have depth 0, the last block 1 and so on to the first block; a patch embedding
+    between two stages goes with the block that follows it, and the stem is the deepest, as when image transformers are
+    fine-tuned (BEiT, Bao et al. 2022).
+
+    Args:
+        model: a built `VideoFocalNet`, or a model around one; layers around it are not listed.
+        decay: float in (0, 1].
+
+    Returns:
+        Dict from a layer's name to its multiplier.
+
+    Raises:
+        ValueError: `decay` is outside (0, 1], or the model holds no Video-FocalNet, or more than one.
+
+    Example:
+    >>> multipliers = layerwise_multipliers(VideoFocalNetNano(weights=None), decay=0.5)
+    >>> [multipliers[name] for name in ("head", "stage3_block0", "stage2_downsample", "stage2_block1", "patch_embed")]
+    [1.0, 0.5, 0.5, 0.25, 0.015625]
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"decay must be in (0, 1], received {decay!r}; 1 gives every layer the same rate.")
+    multipliers, depth = {}, 0
+    for name in reversed(network_layers(model)):
+        if "_block" in name or name == "patch_embed":
+            depth += 1
+        multipliers[name] = float(decay) ** depth
+    return multipliers

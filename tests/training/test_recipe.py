@@ -1,0 +1,214 @@
+"""The recipes' values, what they make, and how they are changed."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_video_focalnet.data.mixing import Mixing
+from keras_video_focalnet.models.video_focalnet import VideoFocalNetB, VideoFocalNetS, VideoFocalNetT
+from keras_video_focalnet.training.optimizers import TorchSGD, layerwise_multipliers
+from keras_video_focalnet.training.recipe import RECIPES, Recipe, recipe
+from tests.training.test_freezing import ORDER, network
+
+
+def test_kinetics_is_the_papers_table():
+    table = {
+        "rule": "sgd",
+        "epochs": 120,
+        "warmup_epochs": 20,
+        "base_rate": 0.1,
+        "warmup_rate": 0.001,
+        "min_rate": 0.001,
+        "rate_batch": 512,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "clip_norm": 5.0,
+        "label_smoothing": 0.1,
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "switch": 0.5,
+        "mix_probability": 1.0,
+        "num_frames": 8,
+        "size": 224,
+        "area": (0.08, 1.0),
+        "flip": 0.5,
+        "color_jitter": 0.8,
+        "gray": 0.2,
+        "scale_jitter": (0.75, 1.33),
+    }
+    assert dataclasses.asdict(recipe("k400")).items() >= table.items()
+    assert recipe("k600") == recipe("k400")
+
+
+@pytest.mark.parametrize("name", ["ssv2", "diving48", "activitynet", "Something-Something-v2", "anet"])
+def test_other_data_sets_differ_in_the_flip(name):
+    assert recipe(name) == dataclasses.replace(recipe("k400"), flip=0.0)
+
+
+@pytest.mark.parametrize("builder, rate", [(VideoFocalNetT, 0.2), (VideoFocalNetS, 0.3), (VideoFocalNetB, 0.5)])
+def test_builders_have_the_stochastic_depth_of_the_published_runs(builder, rate):
+    assert recipe("k400").drop_path_rate is None
+    model = builder(weights=None, input_shape=(2, 32, 32, 3), embed_dim=8)
+    assert model.get_layer("stage3_block1").drop_path_rate == rate
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_is_plain_data(name):
+    text = json.dumps(dataclasses.asdict(recipe(name)))
+    assert json.loads(text).keys() == {field.name for field in dataclasses.fields(Recipe)}
+
+
+def test_fine_tuning_keeps_left_and_right_and_does_not_mix():
+    fine_tuning = recipe("finetune")
+    clips = np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3), dtype=np.uint8)
+    mixed, targets = fine_tuning.mixing(3)(clips, np.array([0, 2]), np.random.default_rng(0))
+    np.testing.assert_array_equal(mixed, clips)
+    np.testing.assert_allclose(targets, [[28 / 30, 1 / 30, 1 / 30], [1 / 30, 1 / 30, 28 / 30]], rtol=1e-6)
+    names = [type(transform).__name__ for transform in fine_tuning.transforms(8).transforms]
+    assert names == ["RandomResizedCrop", "ColorJitter", "RandomGray"]
+    assert fine_tuning.transforms(8).transforms[0].area == (0.5, 1.0)
+
+
+def test_makes_transforms_mixing_and_sampling_for_a_data_set():
+    changed = recipe("k400", erasing=0.25, rand_augment=(2, 9.0), label_smoothing=0.2)
+    names = [type(transform).__name__ for transform in changed.transforms(32).transforms]
+    assert names == [
+        "ScaleJitter",
+        "RandomResizedCrop",
+        "RandomFlip",
+        "ColorJitter",
+        "RandomGray",
+        "RandAugment",
+        "RandomErasing",
+    ]
+    assert changed.mixing(7) == Mixing(7, 0.8, 1.0, 0.5, 1.0, 0.2)
+    assert (changed.sampling, recipe("k400", stride=4).sampling) == (None, ("dense", 4))
+
+
+def rates(optimizer, steps):
+    return [float(optimizer._learning_rate(step)) for step in steps]
+
+
+def test_rates_are_in_proportion_to_the_batch():
+    optimizer = recipe("k400").optimizer(network(), steps_per_epoch=10, batch_size=128)
+    assert type(optimizer) is TorchSGD
+    assert (optimizer.momentum, optimizer.nesterov, optimizer.weight_decay, optimizer.global_clipnorm) == (
+        0.9,
+        True,
+        1e-4,
+        5.0,
+    )
+    quarter = np.array([0.001, 0.001 + 0.099 / 2, 0.001 + 0.099 * 0.75, 0.001]) / 4
+    np.testing.assert_allclose(rates(optimizer, [0, 101, 401, 1_201]), quarter, rtol=1e-6)
+
+
+def test_rates_of_fine_tuning_hold_for_every_batch():
+    optimizer = recipe("finetune", warmup_epochs=0.0).optimizer(network(), steps_per_epoch=10, batch_size=3)
+    np.testing.assert_allclose(rates(optimizer, [0, 201]), [2e-3, 1e-6], rtol=1e-6)
+
+
+def test_accumulated_batches_count_as_one():
+    changed = recipe("k400", gradient_accumulation_steps=4, use_ema=True, ema_momentum=0.9)
+    optimizer = changed.optimizer(network(), steps_per_epoch=10, batch_size=128)
+    np.testing.assert_allclose(rates(optimizer, [0]), [0.001], rtol=1e-6)
+    assert (optimizer.gradient_accumulation_steps, optimizer.use_ema, optimizer.ema_momentum) == (4, True, 0.9)
+
+
+def test_every_layer_moves_at_its_own_rate():
+    """The first step of Adam is the rate in every number that has a gradient."""
+    model = network()
+    changed = recipe("finetune", frozen_stages=1, warmup_epochs=0.0, weight_decay=0.0, base_rate=0.001)
+    changed.compile(model, steps_per_epoch=5, batch_size=2)
+    model.optimizer.build(model.trainable_variables)
+    # One of each layer: running eagerly, JAX compiles every operation for every shape.
+    last = {variable.path.split("/")[0]: variable for variable in model.trainable_variables}
+    assert set(last) == set(ORDER[3:])
+    before = {layer: keras.ops.convert_to_numpy(variable) for layer, variable in last.items()}
+    model.optimizer.apply([keras.ops.ones(variable.shape) for variable in last.values()], list(last.values()))
+    multipliers = layerwise_multipliers(model, 0.75)
+    for layer, variable in last.items():
+        moved = keras.ops.convert_to_numpy(variable) - before[layer]
+        np.testing.assert_allclose(moved, -0.001 * multipliers[layer], atol=1e-6, err_msg=variable.path)
+
+
+def test_reports_the_loss_and_both_accuracies_of_mixed_targets():
+    clip = keras.Input((4,))
+    model = keras.Model(clip, keras.layers.Dense(3, kernel_initializer="identity")(clip))
+    recipe("k400").compile(model, steps_per_epoch=5, batch_size=2)
+    scores = np.array([[3, 2, 1, 0], [1, 2, 3, 0]], "float32")
+    targets = np.array([[0.7, 0.3, 0], [0.2, 0.6, 0.2]], "float32")
+    logs = model.train_on_batch(scores, targets, return_dict=True)
+    losses = np.log(np.exp(scores[:, :3]).sum(-1)) - (targets * scores[:, :3]).sum(-1)
+    assert logs == pytest.approx({"loss": losses.mean(), "top1": 0.5, "top5": 1.0}, rel=1e-5)
+
+
+def test_the_loss_goes_by_what_the_model_ends_in():
+    for activation, logits in {"softmax": False, None: True}.items():
+        model = network(classifier_activation=activation)
+        recipe("k400").compile(model, steps_per_epoch=5, batch_size=2)
+        assert model.loss.get_config()["from_logits"] is logits
+
+
+@pytest.mark.parametrize("options", [{"include_top": False, "pooling": "avg"}, {"classifier_activation": "sigmoid"}])
+def test_a_model_that_is_no_classifier_is_refused(options):
+    with pytest.raises(ValueError, match="ends in the layer .*, which is no classifier"):
+        recipe("k400").compile(network(**options), steps_per_epoch=5, batch_size=2)
+
+
+def test_float16_gets_loss_scaling_whatever_the_global_policy():
+    optimizer = recipe("finetune").optimizer(network(dtype="mixed_float16"), steps_per_epoch=5, batch_size=2)
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("epochs", "6", 6),
+        ("warmup_epochs", "0.25", 0.25),
+        ("base_rate", "1e-3", 1e-3),
+        ("use_ema", "True", True),
+        ("rule", "sgd", "sgd"),
+        ("clip_norm", "none", None),
+        ("frozen_stages", "2", 2),
+        ("stride", "8", 8),
+        ("area", "0.3, 1", (0.3, 1.0)),
+        ("scale_jitter", "none", None),
+        ("rand_augment", "2,9.5", (2, 9.5)),
+    ],
+)
+def test_values_are_read_from_text(name, text, value):
+    changed = recipe("finetune").set(name, text)
+    assert getattr(changed, name) == value
+    assert type(getattr(changed, name)) is type(value)
+    assert changed == recipe("finetune", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("epoch", "6", "a recipe has no attribute 'epoch'; it has rule, epochs, warmup_epochs, "),
+        ("epochs", "6.5", "epochs must be an integer, received '6.5'"),
+        ("epochs", "none", "epochs must be an integer, received 'none'"),
+        ("epochs", "0", "epochs must be an integer of at least 1, received 0"),
+        ("base_rate", "nan", "base_rate must be a number, received 'nan'"),
+        ("use_ema", "yes", "use_ema must be true or false, received 'yes'"),
+        ("clip_norm", "much", "clip_norm must be a number or none, received 'much'"),
+        ("area", "0.3", "area must be two numbers, such as 0.5,1, received '0.3'"),
+        ("rule", "adam", 'rule must be one of "sgd", "adamw"; received \'adam\''),
+        ("warmup_epochs", "200", "warmup_epochs must be from 0 to epochs=20, received 200.0"),
+        ("base_rate", "__import__('os')", "base_rate must be a number"),
+    ],
+)
+def test_bad_text_is_refused(name, text, message):
+    with pytest.raises(ValueError, match=message):
+        recipe("finetune").set(name, text)
+
+
+def test_unknown_recipes_are_refused():
+    with pytest.raises(ValueError, match="recipe='imagenet' is not known; use one of 'k400', 'k600', "):
+        recipe("imagenet")
+    with pytest.raises(ValueError, match="a recipe has no attribute 'epoch'"):
+        recipe("k400", epoch=3)
