@@ -1,8 +1,8 @@
 """The worst parity figures of the running backend: `KERAS_BACKEND=jax python -m tests.parity_report`.
 
 Logits are absolute, features and modulators relative to the largest value, gradients are the worst parameter's norm of
-difference over norm. It fails where a figure is above its tolerance, except for the last line, which is told and not
-tested: see `test_gradients_with_every_option_at_other_clips`.
+difference over norm, trained parameters that of all together. It fails where a figure is above its tolerance, except
+for the last line, which is told and not tested: see `test_gradients_with_every_option_at_other_clips`.
 """
 
 import os
@@ -14,6 +14,7 @@ import keras
 
 from tests.golden import MICRO
 from tests.models import test_parity as parity
+from tests.training import golden_run
 
 
 def row(what, worst, tolerance):
@@ -42,6 +43,10 @@ def main():
         above |= row("gradients, micro_options in float64", error, parity.GRADIENTS)
     error = max(max(parity.oracle_gradient_errors(seed).values()) for seed in range(3))
     above |= row("gradients, micro_options at other clips", error, parity.GRADIENTS)
+    trained = golden_run.errors(jit_compile=keras.backend.backend() == "jax")
+    above |= row("12 steps of training: losses", trained.loss, golden_run.LOSS)
+    above |= row("12 steps of training: gradient norms", trained.gradient_norm, golden_run.GRADIENT_NORM)
+    above |= row("12 steps of training: parameters", trained.parameters, golden_run.PARAMETERS)
     error = max(parity.golden_gradient_errors("micro_options").values())
     row("gradients, micro_options at the golden clip", error, parity.GRADIENTS)
     return int(above)

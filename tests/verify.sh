@@ -54,6 +54,15 @@ for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/ops tests/layers tests/models/test_parity.py
 done
 
+step "videos: every frame that is read, 300 damaged files, sampling; decoding beside PyAV and decord2"
+run "$PYTHON" -m pytest -q tests/data -m "backend_free"
+run "$PYTHON" -m benchmarks.decoding
+
+step "training: golden runs, fine-tuning to 95 %, five kills, distribution"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q -s tests/training tests/cli/test_train.py tests/data/test_image_layers.py -m "not backend_free"
+done
+
 step "growth of time and memory"
 run "$PYTHON" -m benchmarks.growth
 

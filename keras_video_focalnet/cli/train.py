@@ -9,9 +9,6 @@ import click
 from keras_video_focalnet.cli.predict import ARCHITECTURES
 from keras_video_focalnet.weights.files import atomic_write
 
-# What a shell says of a program that SIGTERM ended.
-INTERRUPTED = 128 + 15
-
 
 @click.command()
 @click.option("--data", required=True, metavar="FOLDER|LIST", help="Training videos: a folder a class, or a list file.")
@@ -29,11 +26,12 @@ INTERRUPTED = 128 + 15
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Clips a step, in all.")
 @click.option("--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that read videos.")
+@click.option("--max-broken", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Of an epoch's videos.")
 @click.option("--save-every", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: an epoch]")
 @click.option("--distribute", default="auto", show_default=True, help="auto, none, or a way that the backend has.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights, data and dropout.")
 @click.option("--tensorboard", is_flag=True, help="Write events for TensorBoard too.")
-def train(data, val, root, model, weights, recipe_name, changes, out, resume, batch_size, seed, workers, **options):
+def train(data, val, root, model, weights, recipe_name, changes, out, resume, batch_size, seed, **options):
     r"""Train a model on your own videos.
 
     \b
@@ -61,15 +59,16 @@ def train(data, val, root, model, weights, recipe_name, changes, out, resume, ba
     except ImportError as error:
         raise click.ClickException(str(error)) from error
     try:
-        run(config, out, resume, workers, **options)
+        run(config, out, resume, **options)
     except TrainingInterrupted as interruption:
         click.echo(str(interruption), err=True)
-        raise SystemExit(INTERRUPTED) from None
+        # As a shell says that a signal ended a program.
+        raise SystemExit(128 + interruption.number) from None
     except (ImportError, OSError, ValueError, ArithmeticError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def run(config, out, resume, workers, save_every, distribute, tensorboard):
+def run(config, out, resume, workers, max_broken, save_every, distribute, tensorboard):
     """Train as the options say, and write what `predict` needs.
 
     Args:
@@ -77,6 +76,7 @@ def run(config, out, resume, workers, save_every, distribute, tensorboard):
         out: `pathlib.Path`, folder of the run.
         resume: bool, whether to go on with the run in `out`.
         workers: int, processes that read videos.
+        max_broken: float from 0 to 1, share of an epoch's videos that may be unreadable.
         save_every: int or None, steps between checkpoints.
         distribute: str, see `choose`; `"none"` for one device.
         tensorboard: bool.
@@ -109,6 +109,7 @@ def run(config, out, resume, workers, save_every, distribute, tensorboard):
         "seed": config["seed"],
         "shard": (distribution.process_index, distribution.process_count),
         "workers": workers,
+        "max_broken": max_broken,
     }
     transform, mixing = recipe.transforms((height, width)), recipe.mixing(len(videos.class_names))
     training_set = ClipDataset(videos, training=True, transform=transform, mixing=mixing, **common)
@@ -171,6 +172,7 @@ def write_config(path, config, recipe, class_names, resume):
     """Write what the run is, or find that it is the one to resume.
 
     Raises:
+        FileExistsError: there is one, and it is not to be resumed.
         ValueError: the run that is there differs; the message names the first difference.
     """
     import dataclasses
@@ -181,7 +183,9 @@ def write_config(path, config, recipe, class_names, resume):
 
     config = {**config, "class_names": list(class_names), "values": dataclasses.asdict(recipe)}
     config = json.loads(json.dumps(config))
-    if resume and path.exists():
+    if path.exists() and not resume:
+        raise FileExistsError(f"{path.parent} holds a run; pass --resume to go on with it, or another --out.")
+    if path.exists():
         before = json.loads(path.read_text())
         for name, value in config.items():
             if before.get(name) != value:

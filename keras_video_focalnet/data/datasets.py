@@ -16,6 +16,8 @@ VIDEO_ENDINGS = frozenset(
 
 # What the first cell of a list's first line says where it names the columns.
 HEADER_CELLS = frozenset({"path", "video", "video_path", "file", "filename"})
+# Or the second.
+LABEL_CELLS = frozenset({"label", "labels", "class", "class_name", "target"})
 # As many videos as are looked for before a list is taken to lie in another folder.
 LOOKED_FOR = 20
 
@@ -179,7 +181,7 @@ def _endings():
 def _from_file(file, root, class_names):
     """One video a line."""
     rows = list(_rows(file))
-    if rows and rows[0][1][0].strip().lower() in HEADER_CELLS:
+    if rows and _is_header(*(cell.strip().lower() for cell in rows[0][1][:2])):
         del rows[0]
     if not rows:
         raise ValueError(f"{file} lists no video; write one line, path,label, for each.")
@@ -195,6 +197,11 @@ def _from_file(file, root, class_names):
             "the paths of the list begin in."
         )
     return VideoList(records, class_names)
+
+
+def _is_header(path, label=""):
+    """Whether a first line names the columns."""
+    return path in HEADER_CELLS or label in LABEL_CELLS and not _is_video(path)
 
 
 def _rows(file):

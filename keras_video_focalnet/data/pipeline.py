@@ -126,6 +126,15 @@ class ClipDataset:
             raise ValueError(f"max_broken must be a share from 0 to 1, received {max_broken!r}.")
         if mixing is not None and not training:
             raise ValueError("mixing is for training; pass mixing=None, or training=True.")
+        if mixing is not None and getattr(mixing, "classes", len(videos.class_names)) != len(videos.class_names):
+            raise ValueError(
+                f"mixing is for {mixing.classes} classes but the videos have {len(videos.class_names)}; pass "
+                f"Mixing({len(videos.class_names)})."
+            )
+        if decoder == "tensorflow-io" and any(record.start or record.end for record in videos):
+            raise ValueError(
+                'decoder="tensorflow-io" gives no times of frames, but videos have start or end; use "pyav".'
+            )
         if transform is None:
             transform = training_transforms(size) if training else CenterCrop(size)
         share = self.batch_size // self._shards
@@ -142,7 +151,6 @@ class ClipDataset:
             mixing=mixing,
             seed=_seed(seed),
             # Workers side by side use the cores already.
-            threads=1 if self.workers else None,
             decoder=decoder,
         )
 
@@ -219,7 +227,7 @@ class ClipDataset:
             self.broken.add(path, reason, number if own else None)
         if broken:
             begin = number // len(self) * len(self)
-            self.broken.check(begin, begin + len(self), int(self.max_broken * len(self.videos) / self._shards))
+            self.broken.check(begin, begin + len(self), int(self.max_broken * len(self.videos) + 1e-9))
         return tuple(batch)
 
 
@@ -241,7 +249,6 @@ class _BatchReader:
     stride: int | None
     mixing: Callable | None
     seed: int
-    threads: int | None
     decoder: str
 
     @property
@@ -276,13 +283,21 @@ class _BatchReader:
                 rng = self._random(CLIP, number, self.part[0] + row, attempt)
                 try:
                     frames = self._read(record, rng)
-                except _unreadable() as error:
-                    broken.append((record.path, _reason(record, error), attempt == 0))
+                except ImportError:
+                    raise
+                except Exception as error:  # A damaged video can bring up any, down to a lack of memory.
+                    broken.append((_name(record), _reason(record, error), attempt == 0))
                     index = int(rng.integers(len(self.records))) if self.training else None
                     continue
                 clips[row] = self._transformed(frames, rng)
                 labels[row], weights[row] = record.label, 1
                 break
+        if self.training and 0 < weights.sum() < len(weights):
+            # Nothing in a row would be mixed into others.
+            empty = weights == 0
+            clips[empty], labels[empty], weights[empty] = (
+                array[weights.argmax()] for array in (clips, labels, weights)
+            )
         if self.mixing is None:
             targets = np.eye(self.classes, dtype=np.float32)[labels]
         else:
@@ -303,7 +318,8 @@ class _BatchReader:
 
         # What the reference resizes to before it crops.
         short_side = max(round(256 / 224 * side) for side in self.size)
-        options = {"short_side": short_side, "threads": self.threads, "decoder": self.decoder}
+        # Of a damaged video, what several threads give depends on which is faster.
+        options = {"short_side": short_side, "threads": 1, "decoder": self.decoder}
         return read_frames(record.path, indices, record.start, record.end, **options)
 
     def _transformed(self, frames, rng):
@@ -327,11 +343,11 @@ def _order(seed, epoch, total):
     return np.random.default_rng([seed, ORDER, epoch]).permutation(total)
 
 
-def _unreadable():
-    """The errors of a video that cannot be read."""
-    import av
-
-    return ValueError, OSError, av.error.FFmpegError
+def _name(record):
+    """What a video, or a part of one, is called in the report."""
+    if record.start is None and record.end is None:
+        return record.path
+    return f"{record.path} ({record.start or 0} s to {'the end' if record.end is None else f'{record.end} s'})"
 
 
 def _reason(record, error):

@@ -16,6 +16,10 @@ CODECS = {"h264", "hevc", "mpeg4", "vp9", "av1"}
 TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv"}
 # Of the codecs, those whose decoder knows which frames no other frame is predicted from, and can leave them out.
 CODECS_WITH_SKIPPING = {"h264", "mpeg4"}
+# Of those, the ones whose packets come in the order of display.
+CODECS_IN_ORDER = {"vp9", "av1"}
+# How many frames a decoder of the others holds back at most for the sake of order.
+FURTHEST_REORDERED = 16
 # MPEG-4 encoders name themselves in their first packet alone, and decoders imitate the errors of each.
 CODECS_WITH_PREAMBLE = {"mpeg4"}
 # An MPEG-4 packet may hold two frames, or none but a note that a frame was dropped, in fewer bytes than any frame.
@@ -112,6 +116,10 @@ def index_video(container, stream):
     order = sorted(times)
     if not restarts or restarts[0] != 0 or times[order[0]] != 0:
         return None
+    # Decoders give frames in their own order, whatever the times say; a wrong time lies farther off than that.
+    furthest = 0 if codec in CODECS_IN_ORDER else FURTHEST_REORDERED
+    if any(abs(rank - times[time]) > furthest for rank, time in enumerate(order)):
+        return None
     shown = [times[time] for time in order if times[time] not in discarded]
     return VideoIndex(times, sizes, shown, restarts, seek_times)
 
@@ -181,7 +189,7 @@ def _decode_run(container, stream, index, restart, last, wanted):
     context = stream.codec_context
     skipping = context.codec.canonical_name in CODECS_WITH_SKIPPING
     first = index.restarts[restart]
-    awaited, first_time = set(wanted), None
+    awaited, first_time, previous = set(wanted), None, None
     for position, packet in _packets(container, stream, index, restart):
         first_time = packet.pts if first_time is None else first_time
         needed = not skipping or position == first or position in wanted
@@ -198,6 +206,9 @@ def _decode_run(container, stream, index, restart, last, wanted):
             # The two fields of an interlaced frame may be packets of their own.
             if shown is None or frame.is_corrupt or frame.interlaced_frame or shown == first and not frame.key_frame:
                 raise InexactError
+            if previous is not None and frame.pts <= previous:
+                raise InexactError
+            previous = frame.pts
             awaited.discard(shown)
             if shown in wanted:
                 yield shown, frame

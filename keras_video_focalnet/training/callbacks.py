@@ -82,7 +82,7 @@ class MetricsLog(keras.callbacks.Callback):
             row = {name: values[-1] for name, values in self.history.items() if name not in ("epoch", "step")}
             self.events.write(self.history["step"][-1], row)
 
-    def on_train_end(self, logs=None):
+    def close(self):
         """Close the events."""
         if self.events is not None:
             self.events.close()
@@ -159,6 +159,10 @@ class BrokenVideosLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the list."""
+        self.write()
+
+    def write(self):
+        """Write the list, where there is anything to write."""
         if self.broken.count:
             self.broken.write(self.path)
 

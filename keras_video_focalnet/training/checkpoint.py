@@ -70,12 +70,17 @@ class CheckpointFolder:
             ValueError: there are checkpoints, but none of them can be read.
         """
         files = self.files()
-        for step, path in files:
+        for number, (step, path) in enumerate(files):
             try:
                 about = json.loads(read_safetensors_metadata(path)["about"])
-                return step, read_safetensors(path), about
+                state = read_safetensors(path)
             except (WeightsFileError, OSError, KeyError, json.JSONDecodeError) as error:
                 warnings.warn(f"checkpoint {path} cannot be read ({error}); the one before it is taken.", stacklevel=2)
+                continue
+            for _, damaged in files[:number]:
+                # Out of the way: it must not count among those that are kept.
+                damaged.rename(damaged.with_suffix(".damaged"))
+            return step, state, about
         if files:
             raise ValueError(
                 f"none of the {len(files)} checkpoints in {self.folder} can be read; begin in a new folder."

@@ -16,6 +16,10 @@ from keras_video_focalnet.training.freezing import freeze_stages
 from keras_video_focalnet.training.optimizers import LayerwiseAdamW, TorchSGD, layerwise_multipliers
 from keras_video_focalnet.training.schedule import WarmupCosine
 
+CROSS_ENTROPY = "cross_entropy"
+SHARES = ("momentum", "ema_momentum", "switch", "mix_probability", "flip", "color_jitter", "gray", "erasing")
+NOT_NEGATIVE = ("base_rate", "warmup_rate", "min_rate", "weight_decay", "mixup", "cutmix")
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -105,11 +109,25 @@ class Recipe:
         whole("epochs", self.epochs, 1)
         if self.rate_batch is not None:
             whole("rate_batch", self.rate_batch, 1)
+        for name in SHARES:
+            self._check(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        for name in NOT_NEGATIVE:
+            self._check(name, getattr(self, name) >= 0, "0 or more")
+        self._check("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
+        self._check("layer_decay", 0 < self.layer_decay <= 1, "above 0 and at most 1")
+        self._check("drop_path_rate", self.drop_path_rate is None or 0 <= self.drop_path_rate < 1, "None or in [0, 1)")
+        self._check("frozen_stages", self.frozen_stages is None or self.frozen_stages in range(5), "None or 0 to 4")
+        steps = self.gradient_accumulation_steps
+        self._check("gradient_accumulation_steps", steps is None or steps >= 2, "None or 2 or more")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(
                 f"warmup_epochs must be from 0 to epochs={self.epochs}, received {self.warmup_epochs!r}; shorten the "
                 "warm-up too."
             )
+
+    def _check(self, name, right, what):
+        if not right:
+            raise ValueError(f"{name} must be {what}, received {getattr(self, name)!r}.")
 
     @property
     def sampling(self):
@@ -199,7 +217,12 @@ class Recipe:
         model.compile(
             optimizer=self.optimizer(model, steps_per_epoch, batch_size),
             loss=keras.losses.CategoricalCrossentropy(from_logits=from_logits),
-            weighted_metrics=[keras.metrics.CategoricalAccuracy(name="top1"), top5],
+            weighted_metrics=[
+                keras.metrics.CategoricalAccuracy(name="top1"),
+                top5,
+                # The loss itself is a mean over all rows, those of weight 0 too.
+                keras.metrics.CategoricalCrossentropy(name=CROSS_ENTROPY, from_logits=from_logits),
+            ],
             jit_compile=jit_compile,
         )
 

@@ -6,7 +6,10 @@ import signal
 import threading
 
 import keras
+import numpy as np
 
+from keras_video_focalnet.training.callbacks import NonFiniteLossError
+from keras_video_focalnet.training.recipe import CROSS_ENTROPY
 from keras_video_focalnet.training.state import averaged_weights, capture, restore, restore_generator
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 
@@ -14,7 +17,15 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class TrainingInterrupted(Exception):
-    """SIGTERM or SIGINT came; the run's state is saved, and resuming goes on from there."""
+    """SIGTERM or SIGINT came; the run's state is saved, and resuming goes on from there.
+
+    Attributes:
+        number: the signal's number.
+    """
+
+    def __init__(self, message, number):
+        super().__init__(message)
+        self.number = number
 
 
 class Run(keras.callbacks.Callback):
@@ -52,6 +63,7 @@ class Run(keras.callbacks.Callback):
         self._generator = None
         self._begun_within = False
         self._signal = None
+        self._handlers = {}
 
     @property
     def epoch(self):
@@ -94,7 +106,9 @@ class Run(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         """Put torch's generator back once more: its data loader has drawn from it in the meantime."""
         if self._generator is not None:
-            restore_generator(self._generator)
+            # The other processes draw on their own: what was saved is the first one's.
+            if self.writes:
+                restore_generator(self._generator)
             self._generator = None
 
     def on_train_batch_end(self, batch, logs=None):
@@ -103,11 +117,24 @@ class Run(keras.callbacks.Callback):
         if self.step % self.steps_per_epoch == 0:
             return
         if self._signal or self.step % self.save_every == 0:
-            self._save()
+            self._save(self._finite_state())
 
     def on_epoch_end(self, epoch, logs=None):
         """Add the epoch to the history, keep its weights if they are the best, save."""
-        row = {"epoch": epoch + 1, "step": self.step, **{name: float(value) for name, value in logs.items()}}
+        state = self._finite_state()
+        # A callback may have ended the epoch before its time.
+        if self.step % self.steps_per_epoch == 0:
+            self._add_to_history(epoch, logs)
+        # After a shorter epoch `fit` ends, and puts moving averages in the place of weights that are still to train.
+        self._state = state if self._begun_within else None
+        self._save(state)
+
+    def _add_to_history(self, epoch, logs):
+        logs = {name: float(value) for name, value in logs.items()}
+        # Where validation has rows that do not count, Keras's mean takes them for rows without a loss.
+        logs |= {"val_loss": logs[f"val_{CROSS_ENTROPY}"]} if f"val_{CROSS_ENTROPY}" in logs else {}
+        row = {"epoch": epoch + 1, "step": self.step}
+        row |= {name: value for name, value in logs.items() if name.removeprefix("val_") != CROSS_ENTROPY}
         row |= {"learning_rate": float(self.model.optimizer.learning_rate), **self.stream.speed()}
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
@@ -117,9 +144,6 @@ class Run(keras.callbacks.Callback):
             if self.writes:
                 weights = averaged_weights(self.model)
                 write_safetensors(self.best, {f"{n:05d}": array for n, array in enumerate(weights)})
-        # After a shorter epoch `fit` ends, and puts moving averages in the place of weights that are still to train.
-        self._state = capture(self.model) if self._begun_within else None
-        self._save()
 
     @property
     def waits(self):
@@ -135,26 +159,41 @@ class Run(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def saving_at_signals(self):
-        """Let SIGTERM and SIGINT end the run after the running step, once its state is saved."""
+        """Let SIGTERM and SIGINT end the run once its state is saved: after the running step, or after the validation.
+
+        A second one ends it at once.
+        """
         if threading.current_thread() is not threading.main_thread():
             # Only the main thread may say what a signal does.
             yield
             return
-        before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        self._handlers = {number: signal.signal(number, self._remember) for number in SIGNALS}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in self._handlers.items():
                 signal.signal(number, handler)
 
     def _remember(self, number, frame):
-        self._signal = signal.Signals(number).name
+        self._signal = signal.Signals(number)
+        # Who sends another does not want to wait.
+        for other, handler in self._handlers.items():
+            signal.signal(other, handler)
 
-    def _save(self):
-        about = {"run": self.about, "history": self.history, "best": self._best_value}
-        # Every process takes part: to read metrics is something that they do together.
+    def _finite_state(self):
+        """The state to save. Every process takes part: to read metrics is something that they do together."""
         state = capture(self.model)
+        if not all(np.isfinite(array).all() for name, array in state.items() if name.startswith("model/")):
+            raise NonFiniteLossError(
+                f"weights are no numbers after step {self.step}, though the loss was one: a gradient was not. They are "
+                "not saved; resume goes on from the checkpoint before. Lower the learning rate, or compute in float32."
+            )
+        return state
+
+    def _save(self, state):
+        about = {"run": self.about, "history": self.history, "best": self._best_value}
         if self.writes:
             self.checkpoints.save(self.step, state, about)
         if self._signal:
-            raise TrainingInterrupted(f"{self._signal} came at step {self.step}; the run is saved, resume it to go on.")
+            message = f"{self._signal.name} came at step {self.step}; the run is saved, resume it to go on."
+            raise TrainingInterrupted(message, int(self._signal))

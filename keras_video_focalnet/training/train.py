@@ -7,7 +7,13 @@ from pathlib import Path
 
 import keras
 
-from keras_video_focalnet.training.callbacks import BrokenVideosLog, MetricsLog, Progress, StopAtNonFiniteLoss
+from keras_video_focalnet.training.callbacks import (
+    BrokenVideosLog,
+    MetricsLog,
+    Progress,
+    StopAtNonFiniteLoss,
+    write_table,
+)
 from keras_video_focalnet.training.checkpoint import CheckpointFolder
 from keras_video_focalnet.training.distribution import choose
 from keras_video_focalnet.training.recipe import recipe as recipe_named
@@ -43,8 +49,8 @@ def train(
         validation: `BatchSource` of validation batches, or None.
         recipe: a `Recipe` or the name of one.
         out: folder of the run; receives `checkpoints/`, `best.safetensors` (see `load_best`), `metrics.csv`, with
-            `tensorboard` events in `logs/`, `broken.csv` where videos could not be read, and `not_finite.json` where
-            the loss was no number.
+            `tensorboard` events in `logs/`, `broken.csv` and `broken_val.csv` where videos could not be read, and
+            `not_finite.json` where the loss was no number.
         resume: bool, go on from the newest checkpoint in `out`; a run that has none begins.
         save_every: int, steps between checkpoints; None means an epoch. At SIGTERM and SIGINT one is written too,
             unless several processes train together: then the last one counts.
@@ -78,7 +84,11 @@ def train(
     checkpoints = CheckpointFolder(out / "checkpoints")
     if not resume and checkpoints.files():
         raise FileExistsError(f"{out} holds checkpoints of a run; pass resume=True to go on with it, or another out.")
-    about = {"backend": keras.backend.backend(), "steps_per_epoch": steps, **dataclasses.asdict(recipe)}
+    for source in (training, validation):
+        if source is not None:
+            distribution.process_batch(source.batch_size)
+    about = {"backend": keras.backend.backend(), "steps_per_epoch": steps, "validation": validation is not None}
+    about |= dataclasses.asdict(recipe)
     run = Run(checkpoints, steps, save_every or steps, out / BEST, about, distribution)
     run.go_on()
     out.mkdir(parents=True, exist_ok=True)
@@ -89,10 +99,17 @@ def train(
     model = distribution.prepare(model)
     with contextlib.ExitStack() as stack:
         # The guard comes before the run, which must not save weights that are no numbers.
-        watchers = [StopAtNonFiniteLoss(out / "not_finite.json", lambda batch: run.step, training.names), run]
+        which = "" if distribution.process_count == 1 else f"_{distribution.process_index}"
+        not_finite = out / f"not_finite{which}.json"
+        watchers = [StopAtNonFiniteLoss(not_finite, lambda batch: run.step, training.names), run]
         if run.writes:
-            watchers += [MetricsLog(run.history, out / "metrics.csv", out / "logs" if tensorboard else None)]
-            watchers += [BrokenVideosLog(training.broken, out / "broken.csv")]
+            watchers.append(MetricsLog(run.history, out / "metrics.csv", out / "logs" if tensorboard else None))
+            stack.callback(watchers[-1].close)
+            for source, name in ((training, "broken.csv"), (validation, "broken_val.csv")):
+                if source is not None:
+                    watchers.append(BrokenVideosLog(source.broken, out / name))
+                    # Also where too many of them end the run.
+                    stack.callback(watchers[-1].write)
         if run.writes and progress:
             watchers.append(stack.enter_context(Progress(run, recipe.epochs * steps)))
         if recipe.use_ema:
@@ -122,11 +139,16 @@ def train(
                 callbacks=[*watchers, *callbacks],
                 verbose=0,
             )
+            if model.stop_training:
+                break
         if run.waits:
             # Nothing was left to do, or an epoch that was begun before: the state is not yet, or no longer, the run's.
             _build(model, next(iter(training.batches(run.step))), distribution)
             run.put_back(model)
             model.optimizer.finalize_variable_values(model.trainable_weights)
+    if run.writes and run.history:
+        # A run that was killed between its last checkpoint and its table.
+        write_table(out / "metrics.csv", run.history)
     return run.history
 
 

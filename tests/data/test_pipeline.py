@@ -17,6 +17,7 @@ from keras_video_focalnet.data.datasets import VideoList, VideoRecord
 from keras_video_focalnet.data.mixing import Mixing
 from keras_video_focalnet.data.pipeline import ClipDataset
 from keras_video_focalnet.data.transforms import CenterCrop
+from keras_video_focalnet.data.workers import batches_by_number
 from tests.clips import encode, number_of, numbered_frames
 
 pytestmark = pytest.mark.backend_free
@@ -385,6 +386,31 @@ def test_workers_outlive_a_signal_to_the_group_and_end_with_the_iterator(videos)
     assert not any(child.is_alive() for child in children)
 
 
+def dies_once(number):
+    """Batches of 2 MB; the process that makes the third one dies, unless it has died before."""
+    folder = pathlib.Path(os.environ["DIES_ONCE"])
+    if number == 2 and not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return (np.full(2_000_000, number, np.uint8),)
+
+
+def dies_always(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIES_ONCE", str(tmp_path))
+    batches = batches_by_number(dies_once, stop=6, workers=2)
+    assert [int(batch[0]) for (batch,) in batches] == list(range(6))
+    assert (tmp_path / "died").exists()
+
+
+def test_a_batch_that_kills_its_workers_is_named():
+    with pytest.raises(RuntimeError, match="a worker process died twice while batch 7"):
+        next(iter(batches_by_number(dies_always, first=7, workers=2)))
+
+
 SCRIPT = """
 import multiprocessing, os, signal, sys
 from keras_video_focalnet.data.datasets import video_list
@@ -431,6 +457,7 @@ def test_workers_end_with_a_process_that_is_killed(script):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"mixing": Mixing(9), "training": True}, r"mixing is for 9 classes but the videos have 3; pass Mixing\(3\)"),
         ({"batch_size": 0}, "batch_size must be at least 1, received 0"),
         ({"batch_size": 3, "shard": (0, 2)}, "batch_size=3 cannot be divided among 2 processes"),
         ({"shard": (2, 2)}, r"shard must be \(index, count\) with 0 <= index < count, received \(2, 2\)"),

@@ -40,6 +40,9 @@ class Clips:
         rng = np.random.default_rng(number)
         targets = np.eye(3, dtype="float32")[rng.integers(3, size=4)]
         clips = rng.integers(256, size=(4, 2, 8, 8, 3), dtype="uint8")
+        if self.stop:
+            # Of the last batch one row counts.
+            return clips, targets, np.float32([1, *[number + 1 < self.stop] * 3])
         return clips, targets * np.float32(np.nan if number == self.poison else 1)
 
     def names(self, number):
@@ -137,8 +140,7 @@ def _events(folder):
     """The losses in a file of TensorBoard events."""
     from tensorboard.compat.proto.event_pb2 import Event
 
-    (path,) = folder.iterdir()
-    data, losses = path.read_bytes(), []
+    data, losses = b"".join(path.read_bytes() for path in sorted(folder.iterdir())), []
     while data:
         length = int.from_bytes(data[:8], "little")
         event = Event.FromString(data[12 : 12 + length])
@@ -147,12 +149,54 @@ def _events(folder):
     return losses
 
 
-def test_validation_is_that_of_evaluate(tmp_path):
+def test_validation_is_of_the_rows_that_count(tmp_path):
     network, history = run(tmp_path, recipe=dataclasses.replace(RECIPE, use_ema=False))
-    clips, targets = (np.concatenate(arrays) for arrays in zip(*(Clips().batch(n) for n in range(2)), strict=True))
-    loss, top1, _ = network.evaluate(clips, targets, batch_size=4, verbose=0)
+    clips, targets, weights = (
+        np.concatenate(arrays) for arrays in zip(*map(Clips(stop=2).batch, range(2)), strict=True)
+    )
+    assert weights.sum() == 5
+    counted = weights == 1
+    loss, top1, *_ = network.evaluate(clips[counted], targets[counted], verbose=0)
     assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
     assert history["val_top1"][-1] == pytest.approx(top1)
+    assert not any("cross_entropy" in name for name in history)
+
+
+class StopAt(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 1
+
+
+def test_a_callback_may_end_the_run(tmp_path):
+    _, history = run(tmp_path, [StopAt()])
+    assert history["epoch"] == [1, 2]
+
+
+class PoisonedGradient(keras.layers.Layer):
+    """Passes on what it gets, with weights that become no numbers while the loss is one."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(1,), initializer="zeros")
+
+    def call(self, x):
+        return x + keras.ops.sqrt(keras.ops.abs(self.scale))
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    clip = keras.Input((2, 8, 8, 3))
+    x = PoisonedGradient()(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(clip)))
+    network = keras.Model(clip, keras.layers.Dense(3)(x))
+    with pytest.raises(NonFiniteLossError):
+        run(tmp_path, network=network, save_every=1)
+    assert not list((tmp_path / "checkpoints").glob("*"))
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_events_of_a_run_that_was_stopped_within_an_epoch(tmp_path):
+    with pytest.raises(RuntimeError):
+        run(tmp_path, [RaiseAt(7)], save_every=2, tensorboard=True)
+    _, history = run(tmp_path, resume=True, tensorboard=True)
+    assert _events(tmp_path / "logs") == pytest.approx(history["loss"])
 
 
 def test_checkpoints_are_not_overwritten_unasked(tmp_path):
