@@ -12,7 +12,7 @@ from keras_video_focalnet.data import video_index
 from keras_video_focalnet.data.clip import read_clip, read_frames
 from keras_video_focalnet.data.video import iterate_frames, open_video, upright_rgb
 from keras_video_focalnet.data.video_index import InexactError, VideoIndex, decode_packets, index_video
-from tests.clips import encode, real_clips
+from tests.clips import encode, numbered_frames, real_clips
 
 pytestmark = pytest.mark.backend_free
 
@@ -277,3 +277,21 @@ def test_a_clip_is_made_of_the_same_frames(video):
     clip = read_clip(path, num_frames=5, size=64, threads=1)
     whole_clip = read_clip(encode(path.with_suffix(".avi"), whole, "rawvideo", pix_fmt="bgr24"), num_frames=5, size=64)
     np.testing.assert_array_equal(clip, whole_clip)
+
+
+def test_a_wrong_time_in_a_sound_stream(tmp_path):
+    import av
+
+    frames = numbered_frames(40, 48, 64)
+    encode(tmp_path / "right.mkv", frames, options={"bf": "0", "g": "10", "crf": "5"})
+    with av.open(str(tmp_path / "right.mkv")) as right, av.open(str(tmp_path / "wrong.mkv"), "w") as wrong:
+        stream = right.streams.video[0]
+        copy = wrong.add_stream_from_template(stream)
+        for number, packet in enumerate(packet for packet in right.demux(stream) if packet.size):
+            if number == 12:
+                packet.pts += int(2.05 / stream.time_base)
+            packet.stream = copy
+            wrong.mux(packet)
+    everything = read_frames(tmp_path / "wrong.mkv")
+    for index in range(0, len(everything), 3):
+        np.testing.assert_array_equal(read_frames(tmp_path / "wrong.mkv", [index])[0], everything[index])
