@@ -25,10 +25,10 @@ $(BACKENDS:%=test-%): test-%: $(VENV)/.dev
 
 # The examples in docstrings; JAX prints shapes as plain tuples.
 test-docs: $(VENV)/.dev
-	KERAS_BACKEND=jax $(PYTEST) --doctest-modules keras_video_focalnet
+	KERAS_BACKEND=jax $(PYTEST) -n $(WORKERS) --doctest-modules keras_video_focalnet
 
 test-notebooks: $(VENV)/.dev
-	KERAS_BACKEND=tensorflow $(PYTEST) --nbmake notebooks
+	KERAS_BACKEND=tensorflow $(PYTEST) -n $(WORKERS) --nbmake notebooks
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
