@@ -1,12 +1,13 @@
 """What the random transforms of a clip share: one draw for all frames, or one for each, and checks of arguments."""
 
+import abc
 import dataclasses
 
 import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipTransform:
+class ClipTransform(abc.ABC):
     """A random change of a clip's pixels: call it with the clip and a generator. Subclasses implement `apply`.
 
     A transform is frozen data: it pickles to worker processes, compares, and prints what it does.
@@ -38,9 +39,9 @@ class ClipTransform:
             return self.apply(clip, rng)
         return np.concatenate([self.apply(clip[index : index + 1], rng) for index in range(len(clip))])
 
+    @abc.abstractmethod
     def apply(self, clip, rng):
         """The changed clip, the same draw in all its frames."""
-        raise NotImplementedError(f"{type(self).__name__} has no apply(clip, rng).")
 
 
 def check_clip(clip):
