@@ -4,43 +4,54 @@ import keras
 import numpy as np
 
 
-def loss_and_gradients(model, clip, labels, jit_compile=False):
-    """Mean cross-entropy of logits, and its gradient for each trainable variable, as NumPy arrays.
+def loss_and_gradients(model, jit_compile=False):
+    """A function from a clip and labels to the mean cross-entropy of logits and its gradients, as NumPy arrays.
 
-    On TensorFlow eagerly, or compiled by XLA; on JAX always compiled.
+    There is a gradient for each trainable variable. On TensorFlow eagerly, or compiled by XLA; on JAX always compiled.
     """
 
-    def loss_of(logits):
+    def loss_of(logits, labels):
         return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
 
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        def backward():
+        def backward(clip, labels):
             with tf.GradientTape() as tape:
-                loss = loss_of(model(clip, training=True))
+                loss = loss_of(model(clip, training=True), labels)
             return loss, tape.gradient(loss, [variable.value for variable in model.trainable_variables])
 
-        loss, gradients = tf.function(backward, jit_compile=True)() if jit_compile else backward()
+        if jit_compile:
+            backward = tf.function(backward, jit_compile=True)
     elif backend == "jax":
         import jax
 
         fixed = [variable.value for variable in model.non_trainable_variables]
 
-        def forward(trainable):
-            return loss_of(model.stateless_call(trainable, fixed, clip, training=True)[0])
+        def forward(trainable, clip, labels):
+            return loss_of(model.stateless_call(trainable, fixed, clip, training=True)[0], labels)
 
         # Compiled as a whole: one by one, JAX compiles every operation for every shape.
-        backward = jax.jit(jax.value_and_grad(forward))
-        loss, gradients = backward([variable.value for variable in model.trainable_variables])
+        whole = jax.jit(jax.value_and_grad(forward))
+
+        def backward(clip, labels):
+            return whole([variable.value for variable in model.trainable_variables], clip, labels)
     else:
-        model.zero_grad()
-        loss = loss_of(model(clip, training=True))
-        loss.backward()
-        gradients = [variable.value.grad for variable in model.trainable_variables]
+
+        def backward(clip, labels):
+            model.zero_grad()
+            loss = loss_of(model(clip, training=True), labels)
+            loss.backward()
+            return loss, [variable.value.grad for variable in model.trainable_variables]
+
     as_numpy = keras.ops.convert_to_numpy
-    return float(as_numpy(loss)), [np.asarray(as_numpy(gradient)) for gradient in gradients]
+
+    def call(clip, labels):
+        loss, gradients = backward(*map(keras.ops.convert_to_tensor, (clip, labels)))
+        return float(as_numpy(loss)), [np.asarray(as_numpy(gradient)) for gradient in gradients]
+
+    return call
 
 
 def values_and_gradients(function, arrays, weights, jit_compile=False):

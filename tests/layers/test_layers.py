@@ -148,7 +148,7 @@ def gradients_of_block(rematerialize):
     tokens, _, _ = FocalBlock(8, grid_size=(6, 5), **options)(clip)
     model = keras.Model(clip, keras.ops.mean(tokens, axis=(1, 2)))
     x = np.random.default_rng(0).normal(size=TOKENS).astype("float32")
-    return loss_and_gradients(model, x, np.arange(2))
+    return loss_and_gradients(model)(x, np.arange(2))
 
 
 @pytest.mark.parametrize("rematerialize", ["cheap", True])
