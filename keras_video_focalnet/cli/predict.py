@@ -17,7 +17,13 @@ ROUNDING = 1e-3
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--model", type=click.Choice(list(ARCHITECTURES)), default="nano", show_default=True, help="Size.")
+@click.option(
+    "--model",
+    metavar=f"[{'|'.join(ARCHITECTURES)}|PATH]",
+    default="nano",
+    show_default=True,
+    help="Size, or what `video-focalnet export` wrote, which runs without Keras.",
+)
 @click.option(
     "--weights",
     metavar="NAME|PATH|URL",
@@ -35,16 +41,22 @@ def predict(context, files, model, weights, top, start, end, as_json):
     Without options it tells how the camera moves. A file that cannot be read is reported on the error stream, the
     others are classified all the same, and the exit code is 1.
     """
-    if weights is None:
-        weights = "camera_motion" if model == "nano" else "k400"
     if start is not None and end is not None and end <= start:
         raise click.UsageError(f"--end must lie after --start, received --start {start:g} --end {end:g}.")
+    if model not in ARCHITECTURES and not os.path.exists(os.path.expanduser(model)):
+        sizes = ", ".join(map(repr, ARCHITECTURES))
+        raise click.BadParameter(f"{model!r} is not one of {sizes}, nor a file that is there.", param_hint="--model")
+    if model not in ARCHITECTURES and weights is not None:
+        raise click.UsageError(f"--model {model} is a file with weights of its own; leave out --weights {weights}.")
+    if weights is None:
+        weights = {"nano": "camera_motion"}.get(model, "k400") if model in ARCHITECTURES else model
     try:
-        network = load_network(model, weights)
+        network = load_network(model, weights) if model in ARCHITECTURES else load_file(model)
     except (ImportError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     labels, named_by = class_names(network)
-    origin = {"model": network.name if _is_whole_model(weights) else model, "weights": weights, "labels": named_by}
+    of_its_own = model not in ARCHITECTURES or _is_whole_model(weights)
+    origin = {"model": network.name if of_its_own else model, "weights": weights, "labels": named_by}
 
     results, failed = [], False
     for file in files:
@@ -102,6 +114,27 @@ def load_network(model, weights):
     return network
 
 
+def load_file(model):
+    """Load what `export` wrote.
+
+    Args:
+        model: Path.
+
+    Returns:
+        An `ExportedModel`.
+
+    Raises:
+        ImportError: The format's runtime is not installed.
+        ValueError: It is none of ours, or gives no scores.
+    """
+    from keras_video_focalnet.exporting.runtime import load_exported
+
+    network = load_exported(model)
+    if network.contract.outputs == ("features",):
+        raise ValueError(f"--model {model} gives features, no classes; pass one that was exported with its classifier.")
+    return network
+
+
 def _load_whole_model(keras, weights):
     from keras_video_focalnet.weights.files import DESCRIPTIONS, sniff
 
@@ -126,7 +159,7 @@ def class_names(network):
     """Names of a model's classes.
 
     Args:
-        network: A model as `load_network` gives it.
+        network: A model as `load_network` or `load_file` gives it.
 
     Returns:
         List of strings, one a class, and where they come from: `"model"`, its own `labels`; `"assumed"`, the data set
@@ -134,7 +167,7 @@ def class_names(network):
     """
     from keras_video_focalnet.labels import labels_for
 
-    classes = network.output_shape[-1]
+    classes = network.contract.classes if hasattr(network, "contract") else network.output_shape[-1]
     if getattr(network, "labels", None):
         return list(network.labels), "model"
     known = labels_for(classes)
@@ -145,7 +178,7 @@ def classify(network, path, labels, top, start=None, end=None):
     """Name what a model sees in one video file.
 
     Args:
-        network: A model as `load_network` gives it.
+        network: A model as `load_network` or `load_file` gives it.
         path: Video file.
         labels: List of the names of its classes.
         top: Integer >= 1, how many answers.
@@ -163,17 +196,23 @@ def classify(network, path, labels, top, start=None, end=None):
 
     from keras_video_focalnet.data.clip import read_clip
     from keras_video_focalnet.evaluation.predictions import decode_predictions
-    from keras_video_focalnet.models.preprocessing import preprocess_input
 
-    frames, height, width = network.input_shape[1:4]
+    frames, height, width = network.input_shape[-4:-1]
     clip = read_clip(path, num_frames=frames or 8, size=(height or 224, width or 224), start=start, end=end)
-    batch = clip[None].astype("float32") if _takes_pixels(network) else preprocess_input(clip[None])
-    scores = np.asarray(network.predict(batch, verbose=0), np.float64)
+    scores = np.asarray(_predict(network, clip[None]), np.float64)
     if scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING:
         # A model that gives logits: as shares of 1 they can be drawn as bars, in the same order.
         scores = np.exp(scores - scores.max())
         scores = scores / scores.sum()
     return decode_predictions(scores, top=top, labels=labels)[0]
+
+
+def _predict(network, clips):
+    if hasattr(network, "contract"):
+        return network.predict(clips)
+    from keras_video_focalnet.models.preprocessing import preprocess_input
+
+    return network.predict(clips.astype("float32") if _takes_pixels(network) else preprocess_input(clips), verbose=0)
 
 
 def print_table(result):

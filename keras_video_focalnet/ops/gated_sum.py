@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_video_focalnet.ops.formulation import compiled_by_xla
+from keras_video_focalnet.ops.formulation import choose, compiled_by_xla
 from keras_video_focalnet.ops.fusion import compiled_apart, sums_in_one_pass
 from keras_video_focalnet.ops.gradients import keeping, with_gradients
 from keras_video_focalnet.ops.recompute import cheap
@@ -24,7 +24,16 @@ def gated_sum(contexts, gates):
     (1, 8, 49, 4)
     """
     contexts, gates = [ops.convert_to_tensor(context) for context in contexts], ops.convert_to_tensor(gates)
-    return _gated_sum(gates, *contexts)
+    spread = choose("gated_sum", {"broadcast": lambda context, _: context, "resized": _resized}, "broadcast")
+    return _gated_sum(gates, *(spread(context, gates) for context in contexts))
+
+
+def _resized(context, gates):
+    """`context` as wide as `gates`: a phone's GPU multiplies no two tensors that would both have to be broadcast."""
+    size = gates.shape[1:3]
+    if context.shape[1:3] == size:
+        return context
+    return ops.image.resize(context, size, interpolation="bilinear", data_format="channels_last")
 
 
 @cheap

@@ -190,8 +190,8 @@ def test_an_unknown_formulation_is_refused():
         temporal_conv(keras.ops.ones((1, 8, 4, 2)), keras.ops.ones((7, 1, 2, 2)))
 
 
-@pytest.mark.parametrize("places", [(5,), (3, 5)])
-def test_gated_sum(places):
+@pytest.mark.parametrize("places,forced", [((5,), {}), ((3, 5), {}), ((3, 5), {"gated_sum": "resized"})])
+def test_gated_sum(places, forced):
     rng = np.random.default_rng(0)
     near, far = rng.normal(size=(2, *places, 4)), rng.normal(size=(2, *places, 4))
     everything = rng.normal(size=(2, *(1 for _ in places), 4))
@@ -200,7 +200,8 @@ def test_gated_sum(places):
         return sum(context * gates[..., i : i + 1] for i, context in enumerate((near, far, everything)))
 
     gates = rng.normal(size=(2, *places, 3))
-    check(lambda *a: gated_sum(list(a[:3]), a[3]), reference, near, far, everything, gates)
+    with force(**forced):
+        check(lambda *a: gated_sum(list(a[:3]), a[3]), reference, near, far, everything, gates)
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 5, 4)])

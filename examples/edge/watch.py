@@ -1,0 +1,99 @@
+"""Tells what happens in a video while it runs, with ai-edge-litert, NumPy and PyAV alone.
+
+    video-focalnet export --model nano --out nano.tflite
+    python watch.py nano.tflite VIDEO
+    python watch.py nano.tflite /dev/video0 --format v4l2
+
+The first line makes the file, on any computer; this script and the file are all that a device needs. Each frame is
+decoded once: the newest few are kept, at the model's size, and every so often the model sees them as one clip.
+"""
+
+import argparse
+import collections
+import json
+import sys
+import time
+import zipfile
+
+import av
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+
+class Classifier:
+    """An exported model: a clip of pixels -> the most likely class.
+
+    Args:
+        path: The `.tflite` file.
+        threads: Threads to compute with.
+    """
+
+    def __init__(self, path, threads):
+        # The file describes itself: it is a zip archive too.
+        with zipfile.ZipFile(path) as archive:
+            self.contract = json.loads(archive.read("keras_video_focalnet.json"))
+        self.frames, self.height, self.width, _ = self.contract["input"]["shape"]
+        self.dtype = self.contract["input"]["dtype"]
+        self.labels = self.contract["labels"] or [f"class {index}" for index in range(self.contract["classes"])]
+        self.run = Interpreter(path, num_threads=threads).get_signature_runner("serve")
+
+    def __call__(self, clip):
+        """The label and the score of a clip, `(frames, height, width, 3)`."""
+        scores = self.run(clip=clip.astype(self.dtype))[self.contract["outputs"][0]][0]
+        return self.labels[scores.argmax()], float(scores.max())
+
+
+def shrink(frame, height, width):
+    """A decoded frame as the model saw frames in training: short side to 256 / 224 of its size, the centre cropped."""
+    scale = max(height / frame.height, width / frame.width) * 256 / 224
+    rows, columns = max(height, round(frame.height * scale)), max(width, round(frame.width * scale))
+    picture = frame.reformat(width=columns, height=rows, format="rgb24").to_ndarray()
+    top, left = (rows - height) // 2, (columns - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def watch(classifier, source, container_format=None, seconds=1.0, every=0.5):
+    """Yields the time in the video, the label, the score and the milliseconds that the model took.
+
+    Args:
+        classifier: A `Classifier`.
+        source: Video file, address or camera.
+        container_format: FFmpeg's name of the camera's driver, or None.
+        seconds: Length of a clip.
+        every: Time between two answers.
+    """
+    kept, taken, answered = collections.deque(maxlen=classifier.frames), None, None
+    with av.open(source, format=container_format) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            # A camera may send no times: then frames are counted.
+            moment = frame.time if frame.time is not None else number / 30
+            if taken is None or moment >= taken + seconds / classifier.frames:
+                taken = moment
+                kept.append(shrink(frame, classifier.height, classifier.width))
+                if len(kept) == classifier.frames and (answered is None or moment >= answered + every):
+                    answered, start = moment, time.perf_counter()
+                    label, score = classifier(np.stack(kept))
+                    yield moment, label, score, (time.perf_counter() - start) * 1e3
+
+
+def main():
+    """Prints a line for each answer."""
+    parser = argparse.ArgumentParser(description="Tell what happens in a video while it runs.")
+    parser.add_argument("model", help="a .tflite file that `video-focalnet export` wrote")
+    parser.add_argument("source", help="a video file, or a camera such as /dev/video0 with --format v4l2")
+    parser.add_argument("--format", help="FFmpeg's name of a camera's driver: v4l2, avfoundation, dshow")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a clip, default 1")
+    parser.add_argument("--every", type=float, default=0.5, help="seconds between two answers, default 0.5")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    classifier, answers = Classifier(arguments.model, arguments.threads), 0
+    watched = watch(classifier, arguments.source, arguments.format, arguments.seconds, arguments.every)
+    for moment, label, score, took in watched:
+        answers += 1
+        print(f"{moment:7.2f} s  {label:24} {score:5.2f}  {took:6.1f} ms", flush=True)
+    if not answers:
+        sys.exit(f"{arguments.source} is too short: a clip is {classifier.frames} frames over {arguments.seconds:g} s.")
+
+
+if __name__ == "__main__":
+    main()

