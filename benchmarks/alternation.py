@@ -15,7 +15,8 @@ import click
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "jaxlib", "torch", "transformers", "numpy")
-LIBRARIES += ("av", "decord2", "pillow")
+LIBRARIES += ("av", "decord2", "pillow", "ai-edge-litert", "onnxruntime", "openvino", "tf2onnx")
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
 
 
 class Worker:
@@ -82,12 +83,26 @@ def alternate(kind, subjects, rounds, calls, **options):
         options: Of the subjects' build function.
 
     Returns:
+        As `take_turns`.
+    """
+    return take_turns([(kind, subject, options) for subject in subjects], rounds, calls)
+
+
+def take_turns(tasks, rounds, calls):
+    """Times subjects of several kinds in turn, round after round.
+
+    Args:
+        tasks: List of the arguments of a `Worker`: kind, subject and a dict of options.
+        rounds: How often each has its turn.
+        calls: Calls a turn, after one that is not counted.
+
+    Returns:
         A dict from label to `{"median_s", "low_s", "high_s", "calls", "first_call_s", "peak_bytes"}`; low and high are
         the quartiles.
     """
     workers, seconds = [], {}
     try:
-        for subject in subjects:
+        for kind, subject, options in tasks:
             workers.append(Worker(kind, subject, **options))
         for _ in range(rounds):
             for worker in workers:
@@ -121,7 +136,7 @@ def machine():
         fields = {key.strip(): value.strip() for key, value in lines.items()}
         cpu = fields.get("model name", cpu)
         flags = fields.get("flags", "").split()
-        cpu += f" ({', '.join(flag for flag in ('avx2', 'avx512f', 'amx_tile') if flag in flags)})"
+        cpu += f" ({', '.join(flag for flag in FLAGS if flag in flags)})"
     versions = {}
     for library in LIBRARIES:
         try:

@@ -58,6 +58,47 @@ SUBJECTS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class ExportedFile:
+    """A model as a file, in its own runtime.
+
+    Attributes:
+        label: Name in tables.
+        format: As `export` takes it.
+        precision: As `export` takes it.
+        computes_in: `"float32"`, or None for what the runtime prefers.
+    """
+
+    label: str
+    format: str
+    precision: str = "float32"
+    computes_in: str | None = None
+    framework: str = "tensorflow"
+    is_ours: bool = True
+
+    def path(self, folder, name):
+        """Where the file of a size lies; one file may serve several."""
+        from keras_video_focalnet.exporting.formats import FORMATS
+
+        return f"{folder}/{name}_{self.format}_{self.precision}{FORMATS[self.format].suffix}"
+
+
+EXPORTED = {
+    file.label: file
+    for file in (
+        ExportedFile("LiteRT float32", "litert"),
+        ExportedFile("LiteRT float16", "litert", "float16"),
+        ExportedFile("LiteRT int8", "litert", "int8"),
+        ExportedFile("LiteRT int8_full", "litert", "int8_full"),
+        ExportedFile("SavedModel", "saved_model"),
+        ExportedFile("ONNX Runtime", "onnx"),
+        ExportedFile("OpenVINO, its own precision", "openvino"),
+        ExportedFile("OpenVINO, float32", "openvino", computes_in="float32"),
+        ExportedFile("OpenVINO float16", "openvino", "float16"),
+    )
+}
+
+
 def clip_of(subject, batch, frames=None, size=224):
     """Random normalized clips in the layout of the subject: channels last for ours, channels first for peers."""
     shape = (batch, frames or subject.frames, size, size, 3)
@@ -139,6 +180,15 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
             return keras.ops.convert_to_numpy(model(tensor, training=False))
 
     return infer
+
+
+def build_exported(subject, name, folder):
+    """A function that classifies one clip by a file that `export` wrote into a folder."""
+    from keras_video_focalnet.exporting.runtime import load_exported
+
+    model = load_exported(subject.path(folder, name), precision=subject.computes_in)
+    clip = np.random.default_rng(0).integers(0, 256, (1, *model.input_shape)).astype("uint8")
+    return lambda: model.predict(clip)
 
 
 def _peer_inference(model, clip, mode, device):

@@ -27,7 +27,7 @@ def main():
     from benchmarks import subjects
 
     build = getattr(subjects, f"build_{task['kind']}")
-    call = build((subjects.SUBJECTS | subjects.CEILINGS)[task["subject"]], **task["options"])
+    call = build((subjects.SUBJECTS | subjects.CEILINGS | subjects.EXPORTED)[task["subject"]], **task["options"])
     start = time.perf_counter()
     call()
     first = time.perf_counter() - start

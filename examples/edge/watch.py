@@ -62,18 +62,25 @@ def watch(classifier, source, container_format=None, seconds=1.0, every=0.5):
         seconds: Length of a clip.
         every: Time between two answers.
     """
-    kept, taken, answered = collections.deque(maxlen=classifier.frames), None, None
+    kept = collections.deque(maxlen=classifier.frames)
+    next_frame = next_answer = -float("inf")
     with av.open(source, format=container_format) as container:
         for number, frame in enumerate(container.decode(video=0)):
             # A camera may send no times: then frames are counted.
             moment = frame.time if frame.time is not None else number / 30
-            if taken is None or moment >= taken + seconds / classifier.frames:
-                taken = moment
-                kept.append(shrink(frame, classifier.height, classifier.width))
-                if len(kept) == classifier.frames and (answered is None or moment >= answered + every):
-                    answered, start = moment, time.perf_counter()
-                    label, score = classifier(np.stack(kept))
-                    yield moment, label, score, (time.perf_counter() - start) * 1e3
+            if moment < next_frame:
+                continue
+            next_frame = after(moment, next_frame, seconds / classifier.frames)
+            kept.append(shrink(frame, classifier.height, classifier.width))
+            if len(kept) == classifier.frames and moment >= next_answer:
+                next_answer, start = after(moment, next_answer, every), time.perf_counter()
+                label, score = classifier(np.stack(kept))
+                yield moment, label, score, (time.perf_counter() - start) * 1e3
+
+
+def after(moment, due, step):
+    """When something that was due, at the latest now, is due again; in step even where frames come a little late."""
+    return due + step if moment - due < step else moment + step
 
 
 def main():

@@ -11,6 +11,7 @@ from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.focal_modulation import SpatioTemporalFocalModulation
 from keras_video_focalnet.layers.layer_normalization import LayerNormalization
 from keras_video_focalnet.layers.layer_scale import LayerScale
+from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
 from keras_video_focalnet.layers.validation import check_tokens, choice, grid_of
 from keras_video_focalnet.ops.fusion import compiled_apart
@@ -51,6 +52,7 @@ class FocalBlock(keras.layers.Layer):
             `"cheap"`, norms, activations and gated sums, half of what there is, for about a tenth more time; True, all
             between the block's input and outputs, for about a third more time. For second derivatives set False, or
             call the block inside `keras_video_focalnet.ops.formulation.force(gradients="automatic")`.
+        quantized: which layers inside are quantized, as `get_config` tells of a block after `quantize`, or None.
         **kwargs: of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, height * width, dim)`, floating.
@@ -83,9 +85,11 @@ class FocalBlock(keras.layers.Layer):
         drop_path_rate=0.0,
         drop_path_per="frame",
         rematerialize=False,
+        quantized=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.quantized = quantized
         self.dim = dim
         self.grid_size = grid_of(grid_size)
         self.mlp_ratio = mlp_ratio
@@ -138,6 +142,7 @@ class FocalBlock(keras.layers.Layer):
                 layer.build(input_shape)
         for layer in (self.hidden_dropout, self.fc2):
             layer.build(hidden_shape)
+        quantize_layers(self, self.quantized)
         self.built = True
 
     def call(self, inputs, training=False):
@@ -203,4 +208,5 @@ class FocalBlock(keras.layers.Layer):
             "drop_path_rate": self.drop_path_rate,
             "drop_path_per": self.drop_path_per,
             "rematerialize": self.rematerialize,
+            "quantized": quantized_layers(self),
         }

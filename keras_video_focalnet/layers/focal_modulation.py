@@ -7,6 +7,7 @@ from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.layers.dense import Dense
 from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.layer_normalization import LayerNormalization
+from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.validation import check_tokens, grid_of
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
 from keras_video_focalnet.ops.formulation import choose
@@ -44,6 +45,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         use_postln: bool, a layer norm before the output projection (`use_postln_in_modulation` of the model).
         normalize_modulator: bool, divide both gated sums by L + 1.
         drop_rate: float, dropout after the output projection.
+        quantized: which layers inside are quantized, as `get_config` tells of a layer after `quantize`, or None.
         **kwargs: of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, height * width, dim)`, floating.
@@ -70,9 +72,11 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         use_postln=False,
         normalize_modulator=False,
         drop_rate=0.0,
+        quantized=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.quantized = quantized
         if focal_level < 0:
             raise ValueError(f"focal_level must be 0 or more, received {focal_level!r}.")
         if focal_level and (focal_window % 2 == 0 or (focal_level > 1 and focal_factor % 2)):
@@ -126,6 +130,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         for layer in (self.f, self.f_temporal, self.h, self.h_temporal, self.proj, self.ln, self.dropout):
             if layer is not None:
                 layer.build(input_shape)
+        quantize_layers(self, self.quantized)
         self.built = True
 
     def call(self, inputs, training=False, kept=None):
@@ -188,4 +193,5 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
             "use_postln": self.use_postln,
             "normalize_modulator": self.normalize_modulator,
             "drop_rate": self.drop_rate,
+            "quantized": quantized_layers(self),
         }

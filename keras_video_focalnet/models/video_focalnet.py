@@ -11,6 +11,7 @@ from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.focal_block import REMATERIALIZATIONS
 from keras_video_focalnet.layers.initializers import LinearKernel
 from keras_video_focalnet.layers.layer_normalization import LayerNormalization
+from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.validation import choice
 from keras_video_focalnet.models.arguments import (
     DEFAULT_SHAPE,
@@ -242,6 +243,7 @@ class VideoFocalNet(keras.Model):
             "dtype": keras.dtype_policies.serialize(self._layer_dtype),
             "name": self.name,
             "trainable": self.trainable,
+            "quantized": {layer.name: how for layer in self.layers if (how := quantized_layers(layer))},
             "frozen_layers": [layer.name for layer in self.layers if layer.weights and not layer.trainable],
         }
         if not _is_input(self._clip):
@@ -253,7 +255,7 @@ class VideoFocalNet(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        frozen = config.pop("frozen_layers", ())
+        frozen, quantized = config.pop("frozen_layers", ()), config.pop("quantized", {})
         with keras.saving.custom_object_scope(custom_objects or {}):
             before = config.pop("input_graph", None)
             if before is not None:
@@ -262,6 +264,8 @@ class VideoFocalNet(keras.Model):
             model = cls(**config)
         for name in frozen:
             model.get_layer(name).trainable = False
+        for name, how in quantized.items():
+            quantize_layers(model.get_layer(name), how)
         return model
 
     def export(self, *args, **kwargs):
@@ -291,6 +295,7 @@ class VideoFocalNet(keras.Model):
         config = {**self.get_config(), "include_top": True, "classes": classes, "labels": labels, "trainable": True}
         config["classifier_activation"] = self._config["classifier_activation"]
         config["frozen_layers"] = [name for name in config["frozen_layers"] if name != "head"]
+        config["quantized"] = {name: how for name, how in config["quantized"].items() if name != "head"}
         model = type(self).from_config(config)
         for layer in self.layers:
             if layer.name != "head" and layer.weights:

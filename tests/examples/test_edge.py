@@ -1,0 +1,82 @@
+"""The example for devices: it needs a file, ai-edge-litert, NumPy and PyAV, and nothing else."""
+
+import pathlib
+import runpy
+import subprocess
+import sys
+import venv
+
+import keras
+import numpy as np
+import pytest
+
+import keras_video_focalnet as kvf
+from tests.clips import encode, real_clips
+
+pytest.importorskip("ai_edge_litert")
+EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "edge"
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="which backend wrote the file makes no difference"
+)
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory):
+    path = tmp_path_factory.mktemp("edge") / "nano.tflite"
+    kvf.export(kvf.VideoFocalNetNano(weights="camera_motion"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def example():
+    return runpy.run_path(str(EXAMPLE / "watch.py"), run_name="watch")
+
+
+def test_answers_come_while_the_video_runs(nano, example):
+    answers = list(example["watch"](example["Classifier"](str(nano), 1), str(real_clips() / "bikes.mp4")))
+    moments = [moment for moment, *_ in answers]
+    assert len(answers) >= 15 and abs(np.diff(moments).mean() - 0.5) < 0.05 and moments[0] <= 1.0
+    labels = kvf.load_exported(nano).labels
+    assert all(label in labels and 0 < score <= 1 and took > 0 for _, label, score, took in answers)
+
+
+def test_each_frame_is_decoded_once(nano, example, tmp_path, monkeypatch):
+    import av
+
+    path = encode(tmp_path / "grey.mp4", np.full((60, 72, 96, 3), 128, np.uint8), rate=30)
+    decoded = []
+    shrink = example["watch"].__globals__["shrink"]
+    monkeypatch.setitem(example["watch"].__globals__, "shrink", lambda *a: decoded.append(a[0].pts) or shrink(*a))
+    answers = list(example["watch"](example["Classifier"](str(nano), 1), str(path)))
+    # Eight frames a second of thirty, each kept once.
+    assert len(decoded) == len(set(decoded)) == 15 or len(decoded) == 16
+    assert [label for _, label, *_ in answers] == ["static"] * len(answers) and answers
+    assert av is sys.modules["av"]
+
+
+def test_frames_are_shrunk_as_in_training(nano, example):
+    import av
+
+    video = str(real_clips() / "bikes.mp4")
+    with av.open(video) as container:
+        frame = next(container.decode(video=0))
+        ours = example["shrink"](frame, 64, 64)
+    theirs = kvf.read_clip(video, num_frames=1, size=64, end=1 / 30)[0]
+    assert ours.shape == theirs.shape and ours.dtype == np.uint8
+    # Another resampling filter, no shift.
+    assert np.abs(ours.astype(int) - theirs).mean() < 6
+
+
+@pytest.mark.slow
+def test_it_runs_where_there_is_neither_keras_nor_tensorflow(nano, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    constraints = EXAMPLE.parents[1] / "constraints.txt"
+    install = [python, "-m", "pip", "install", "-q", "-r", EXAMPLE / "requirements.txt", "-c", constraints]
+    subprocess.run([*map(str, install)], check=True)
+    listed = subprocess.run([str(python), "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
+    assert "keras" not in listed.lower() and "tensorflow" not in listed.lower() and "ai-edge-litert" in listed
+    command = [str(python), str(EXAMPLE / "watch.py"), str(nano), str(real_clips() / "bikes.mp4")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert len(printed.splitlines()) >= 15 and " ms" in printed
+    print(printed)
