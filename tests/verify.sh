@@ -63,6 +63,11 @@ for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q -s tests/training tests/cli/test_train.py tests/data/test_image_layers.py -m "not backend_free"
 done
 
+step "export: T, S and B in every format; files beside the backends; the example where there is no Keras"
+on tensorflow "$PYTHON" -m pytest -q -s tests/exporting tests/cli/test_export.py tests/examples/test_edge.py -m "slow or not slow"
+for backend in jax torch; do on $backend "$PYTHON" -m pytest -q tests/exporting tests/models/test_low_precision.py -m "slow or not slow"; done
+run "$PYTHON" -m benchmarks.export
+
 step "growth of time and memory"
 run "$PYTHON" -m benchmarks.growth
 

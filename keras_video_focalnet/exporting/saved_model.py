@@ -30,12 +30,14 @@ def write_saved_model(model, contract, path):
     module.features = tf.function(features, input_signature=[signature], autograph=False)
     # What the functions read must be found from the module.
     module.kept = [variable.value for variable in model.variables]
-    tf.saved_model.save(
-        module,
-        str(path),
-        signatures={"serve": module.serve, "serving_default": module.serve, "features": module.features},
-        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-    )
+    signatures = {"serve": module.serve, "serving_default": module.serve, "features": module.features}
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")  # it tells the temporary name, which soon is no more
+    try:
+        tf.saved_model.save(module, str(path), signatures=signatures)
+    finally:
+        logger.setLevel(level)
     extra = pathlib.Path(path) / SAVED_MODEL_CONTRACT
     extra.parent.mkdir()
     extra.write_text(contract.to_json())

@@ -22,7 +22,13 @@ def logits(model):
     return model.predict(CLIPS, verbose=0)
 
 
-@pytest.mark.parametrize("how", [lambda: {"mode": "int8"}, weights_alone], ids=["int8", "weights alone"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(lambda: {"mode": "int8"}, id="int8"),
+        pytest.param(weights_alone, id="weights alone", marks=pytest.mark.slow_on("jax")),
+    ],
+)
 def test_a_quantized_model_computes_the_same_within_8_bits_and_survives_its_file(how, tmp_path):
     keras.utils.set_random_seed(0)
     model = VideoFocalNet(**SMALL, classifier_activation=None)
@@ -41,6 +47,7 @@ def test_a_quantized_model_computes_the_same_within_8_bits_and_survives_its_file
     np.testing.assert_allclose(logits(copy), after, atol=1e-6)
 
 
+@pytest.mark.slow_on("jax")
 def test_the_bundled_model_answers_the_same_in_8_bits():
     footage = read_frames(real_clips() / "bikes.mp4", range(8))
     clips = np.stack([move_window(footage, motion) for motion in CAMERA_MOTIONS])
