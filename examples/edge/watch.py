@@ -44,12 +44,15 @@ class Classifier:
 
 
 def shrink(frame, height, width):
-    """A decoded frame as the model saw frames in training: short side to 256 / 224 of its size, the centre cropped."""
+    """A decoded frame, upright, as the model saw frames: short side to 256 / 224 of its size, the centre cropped."""
+    turns = round(frame.rotation / 90) % 4
+    if turns % 2:
+        height, width = width, height
     scale = max(height / frame.height, width / frame.width) * 256 / 224
     rows, columns = max(height, round(frame.height * scale)), max(width, round(frame.width * scale))
     picture = frame.reformat(width=columns, height=rows, format="rgb24").to_ndarray()
     top, left = (rows - height) // 2, (columns - width) // 2
-    return picture[top : top + height, left : left + width]
+    return np.rot90(picture[top : top + height, left : left + width], turns)
 
 
 def watch(classifier, source, container_format=None, seconds=1.0, every=0.5):

@@ -9,6 +9,8 @@ from keras_video_focalnet.exporting.errors import ExportedFileError
 KEY = "keras_video_focalnet"
 """Name of the metadata entry that holds the contract."""
 
+VERSION = 1
+
 SAVED_MODEL_CONTRACT = f"assets.extra/{KEY}.json"
 """Where it lies in a SavedModel's folder; TensorFlow leaves `assets.extra` to others."""
 
@@ -45,7 +47,7 @@ class Contract:
         return json.dumps(
             {
                 "written_by": KEY,
-                "version": 1,
+                "version": VERSION,
                 "format": self.format,
                 "precision": self.precision,
                 "model": self.model,
@@ -73,6 +75,8 @@ class Contract:
         """
         try:
             told = json.loads(text)
+            if told["version"] != VERSION:
+                raise ValueError(f"version {told['version']}")
             taken = told["input"]
             batched = taken["shape"][0] is None
             return cls(

@@ -51,6 +51,7 @@ def convert(model, contract, path, calibration=None):
             np.save(folder / "calibration.npy", calibration, allow_pickle=False)
         root = str(pathlib.Path(__file__).parents[2])
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # this process may hold all of a GPU's memory
         environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
         command = [sys.executable, "-m", "keras_video_focalnet.exporting.convert", str(folder)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
 
 import numpy as np
@@ -11,7 +12,6 @@ from keras_video_focalnet.exporting.convert import convert
 from keras_video_focalnet.exporting.errors import ExportError
 from keras_video_focalnet.exporting.formats import FORMATS, format_of, require
 from keras_video_focalnet.exporting.outputs import output_names
-from keras_video_focalnet.exporting.runtime import load_exported
 from keras_video_focalnet.exporting.verify import clips_to_compare, compare, reference_outputs
 from keras_video_focalnet.models.video_focalnet import VideoFocalNet
 
@@ -60,12 +60,14 @@ def export(
 
     Returns:
         Dict with `path`, `format`, `precision`, `difference` (of logits, relative to the largest), `compared_on`,
-        `bytes` and, for LiteRT, `operations`, how often each stands in the file.
+        `bytes`; for LiteRT `operations`, how often each stands in the file; for OpenVINO `own_precision_difference`, as
+        it computes unless told to do so in float32.
 
     Raises:
         ValueError: An argument does not fit; the message names the remedy.
         ImportError: TensorFlow, a converter or the runtime is not installed.
-        ExportError: The conversion failed or gave what a phone's GPU does not take; nothing was written.
+        ExportError: The conversion failed, or gave what cannot be run or what a phone's GPU does not take; nothing was
+            written.
         ExportMismatchError: The file computes something else than the model; it was deleted.
 
     Example:
@@ -103,13 +105,13 @@ def export(
                 f"The conversion to {contract.format} failed ({type(error).__name__}: {str(error)[:500]}); no file "
                 "was written."
             ) from error
-        difference = compare(load_exported(made, precision="float32"), reference, clips)
+        differences = compare(made, contract, reference, clips)
         json_beside(made).write_text(contract.to_json())
         report = {
             "path": str(path),
             "format": contract.format,
             "precision": precision,
-            "difference": difference,
+            **differences,
             "compared_on": compared_on,
             "bytes": sum(file.stat().st_size for file in _files(pathlib.Path(folder)) if file.suffix != ".json"),
         }
@@ -117,7 +119,8 @@ def export(
             from keras_video_focalnet.exporting.litert_operations import check_operations
 
             report["operations"] = check_operations(made)
-        for part in sorted(pathlib.Path(folder).iterdir()):
+        # The model itself goes last: with it everything is in place.
+        for part in sorted(pathlib.Path(folder).iterdir(), key=lambda part: part.name == path.name):
             _move(part, path.parent / part.name)
     return report
 
@@ -145,7 +148,7 @@ def _contract(model, path, format, precision, input_dtype, frames):
             if entry.suffix
             else f"path is a folder for format={format!r} and must have no ending, received {str(path)!r}."
         )
-    if path.is_dir() and not (path / "saved_model.pb").exists() and any(path.iterdir()):
+    if path.is_dir() and (entry.suffix or (not (path / "saved_model.pb").exists() and any(path.iterdir()))):
         raise ValueError(f"path {str(path)!r} is a folder that holds something else; pass another.")
     if precision not in entry.tolerances:
         raise ValueError(
@@ -184,9 +187,16 @@ def _files(folder):
 
 def _move(made, place):
     """Put a file or folder in its place; a folder that is there goes only once the new one has its name."""
-    if place.is_dir():
-        with tempfile.TemporaryDirectory(prefix=f".{place.name}.old.", dir=place.parent) as old:
-            os.replace(place, pathlib.Path(old) / place.name)
-            os.replace(made, place)
-    else:
+    if not place.is_dir():
         os.replace(made, place)
+        return
+    old = pathlib.Path(tempfile.mkdtemp(prefix=f".{place.name}.old.", dir=place.parent))
+    try:
+        os.replace(place, old / place.name)
+        os.replace(made, place)
+    except BaseException:
+        if not place.exists():
+            os.replace(old / place.name, place)
+        os.rmdir(old)
+        raise
+    shutil.rmtree(old)

@@ -18,7 +18,7 @@ IN_FLOATS = (
     *("ADD", "CAST", "GELU", "MEAN", "MUL", "RESHAPE", "RESIZE_BILINEAR", "RSQRT", "SOFTMAX", "SQUARED_DIFFERENCE"),
     *("STRIDED_SLICE", "SUB"),
 )
-FIRST_FEATURES = re.compile(r"/(patch_embed|stage\d_downsample|stage0_block\d+)_")
+FIRST_FEATURES = re.compile(r"/(patch_embed|stage0_downsample|stage0_block\d+)_")
 
 
 def write_litert(model, contract, path, calibration=None):

@@ -8,7 +8,7 @@ from keras_video_focalnet.exporting.errors import ExportError
 
 HIGHEST_RANK = 4
 
-# What TensorFlow Lite's GPU delegate takes (tensorflow/lite/tools/versions/gpu_compatibility.cc), as far as this
+# What TensorFlow Lite's GPU delegate takes (tensorflow/lite/tools/versioning/gpu_compatibility.cc), as far as this
 # architecture has use for it.
 GPU_OPERATIONS = frozenset(
     {
@@ -117,6 +117,10 @@ def _refused(operation):
         return f"it has a tensor of more than {HIGHEST_RANK} dimensions"
     if operation.masks:
         return "it slices with an ellipsis, a new or a dropped axis"
+    if name in ("SLICE", "STRIDED_SLICE") and len(operation.inputs[0]) not in (3, 4):
+        return "it slices a tensor of a rank other than 3 or 4"
+    if name == "PAD" and operation.inputs[1] not in ((3, 2), (4, 2)):
+        return "it pads a tensor of a rank other than 3 or 4"
     if name == "MUL" and _both_broadcast(*operation.inputs):
         return "both factors would have to be broadcast"
     return None

@@ -63,6 +63,10 @@ class Outputs:
             named = {"scores": self.head.activation(logits), **named}
         return named
 
+    def all(self, tokens):
+        """Outputs and features by name."""
+        return {**self.features(tokens), **self(tokens)}
+
     def features(self, tokens):
         """What the classifier reads, `(batch, channels)`, and the final norm's `(batch, frames, h, w, channels)`."""
         taps = self._behind(self._prepared(tokens), training=False)

@@ -28,7 +28,7 @@ class ExportedModel(abc.ABC):
 
     def __init__(self, path, threads=None):
         self.path = str(path)
-        self.threads = threads or os.cpu_count()
+        self.threads = threads or _cores()
         self.contract = Contract.from_json(self._read_contract(), self.path)
         self.labels = self.contract.labels
         self.input_shape = self.contract.input_shape
@@ -92,6 +92,11 @@ class ExportedModel(abc.ABC):
         return ExportedFileError(
             f"{self.path} holds no description of its input and classes: it was not written by `export`, or is damaged."
         )
+
+
+def _cores():
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _without_batch(tensor):
@@ -244,5 +249,6 @@ def load_exported(path, threads=None, precision=None):
         raise
     except Exception as error:  # Each runtime tells of damage by exceptions of its own.
         raise ExportedFileError(
-            f"{path} cannot be loaded: it is damaged ({type(error).__name__}: {str(error)[:300]})."
+            f"{path} cannot be loaded: it is damaged, or its runtime too old ({type(error).__name__}: "
+            f"{str(error)[:300]})."
         ) from error

