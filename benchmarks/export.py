@@ -47,7 +47,10 @@ def main(size, rounds, calls, clips, accuracy_alone, name):
     rows = []
     for label, result in results.items():
         row = {"size": size, "subject": label, **result, "ratio": peer / result["median_s"]}
-        row |= {key: reports[label][key] for key in ("bytes", "difference") if label in reports}
+        if label in reports:
+            own = EXPORTED[label].format == "openvino" and EXPORTED[label].computes_in is None
+            difference = reports[label]["own_precision_difference" if own else "difference"]
+            row |= {"bytes": reports[label]["bytes"], "difference": difference}
         rows.append(row | ({"accuracy": accuracy[label]} if label in accuracy else {}))
     write(name, "cpu", rows, accuracy=accuracy)
     click.echo(table(*as_table(rows)))
