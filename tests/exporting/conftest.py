@@ -1,0 +1,16 @@
+import pytest
+
+import keras_video_focalnet as kvf
+from tests.exporting.small_model import clips_like, small
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small()
+
+
+@pytest.fixture(scope="module")
+def litert(model, tmp_path_factory):
+    """A file of the small model, and what `export` reported."""
+    path = tmp_path_factory.mktemp("exported") / "small.tflite"
+    return path, kvf.export(model, path, clips=clips_like(model))
