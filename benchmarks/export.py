@@ -66,6 +66,12 @@ def write_file(file, folder, name, weights):
     path = pathlib.Path(file.path(folder, name))
     keras.utils.set_random_seed(0)
     model = getattr(kvf, BUILDERS[name])(weights=weights)
+    if weights is None:
+        # A converter leaves out a scale of 1 and a shift of 0, which trained models do not have.
+        rng = np.random.default_rng(0)
+        for weight in model.trainable_weights:
+            if len(weight.shape) == 1:
+                weight.assign(weight + rng.normal(0, 0.1, weight.shape))
     calibration = None
     if file.precision == "int8_full":
         calibration, _ = unseen_photograph_clips(90, seed=5)

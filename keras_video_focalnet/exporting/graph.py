@@ -5,19 +5,23 @@ import tensorflow as tf
 from keras_video_focalnet.exporting.outputs import Outputs
 from keras_video_focalnet.ops.formulation import force
 
-# What is fastest on the CPU of this machine, such as Winograd's filtering in float32, would be slow or inexact
-# elsewhere; and nothing exported is trained.
-PORTABLE = {"temporal_conv": "convolution", "linear": "library", "modulation": "inline", "gradients": "automatic"}
+# Nothing depends on the machine that exports, and nothing exported is trained.
+_ALWAYS = {"linear": "library", "modulation": "inline", "gradients": "automatic"}
+# Of what computes in half precision or 8 bits: Winograd's filtering would be less exact there.
+PORTABLE = {**_ALWAYS, "temporal_conv": "convolution"}
+# Of what processors compute in float32: Winograd's filtering where it pays. Its filters take more room than the taps
+# they are made of.
+FOR_PROCESSORS = {**_ALWAYS, "device": "cpu"}
 
 
-def clip_function(model, contract, batched, **formulations):
+def clip_function(model, contract, batched, formulations):
     """A function of clips with a fixed signature, as `tf.function`.
 
     Args:
         model: A `VideoFocalNet`.
         contract: A `Contract`.
         batched: Whether it takes `(batch, frames, height, width, 3)` of any batch, or one clip.
-        **formulations: Of operations, besides `PORTABLE`.
+        formulations: Of operations: `PORTABLE` or `FOR_PROCESSORS`, and what else the format needs.
 
     Returns:
         A `tf.function` with the argument `clip` that gives a dict of outputs by name.
@@ -26,7 +30,7 @@ def clip_function(model, contract, batched, **formulations):
     signature = tf.TensorSpec((*([None] if batched else []), *contract.input_shape), contract.input_dtype, name="clip")
 
     def call(clip):
-        with force(**{**PORTABLE, **formulations}):
+        with force(**formulations):
             named = outputs(as_tokens(clip, contract))
         if not batched and "features" in named and len(named["features"].shape) == 5:
             named["features"] = tf.reshape(named["features"], named["features"].shape[1:])

@@ -8,7 +8,7 @@ import zipfile
 import tensorflow as tf
 
 from keras_video_focalnet.exporting.contract import KEY
-from keras_video_focalnet.exporting.graph import clip_function, frozen
+from keras_video_focalnet.exporting.graph import FOR_PROCESSORS, PORTABLE, clip_function, frozen
 from keras_video_focalnet.exporting.litert_operations import check_operations
 
 # Only matrix products and convolutions are quantized by what calibration shows: one scale for a whole tensor is too
@@ -33,8 +33,10 @@ def write_litert(model, contract, path, calibration=None):
     Raises:
         ExportError: The result holds an operation or a rank that a phone's GPU does not take.
     """
-    # A phone's GPU multiplies no two tensors that would both have to be broadcast.
-    function = frozen(clip_function(model, contract, batched=False, gated_sum="resized"))
+    # A phone's GPU multiplies no two tensors that would both have to be broadcast, and no stacks of matrices.
+    formulations = FOR_PROCESSORS if contract.precision == "float32" else PORTABLE
+    formulations = {**formulations, "gated_sum": "resized", "winograd": "unrolled"}
+    function = frozen(clip_function(model, contract, False, formulations))
     converter = _converter(function)
     if contract.precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

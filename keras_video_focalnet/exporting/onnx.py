@@ -4,10 +4,10 @@ import contextlib
 import warnings
 
 from keras_video_focalnet.exporting.contract import KEY
-from keras_video_focalnet.exporting.graph import clip_function, frozen
+from keras_video_focalnet.exporting.graph import FOR_PROCESSORS, clip_function, frozen
 
-# The newest that tf2onnx 1.17 writes; ONNX Runtime reads it since 1.14.
-OPSET = 18
+# The newest that tf2onnx 1.17 writes, and the first with a GELU, which ONNX Runtime reads since 1.17.
+CONVERTED_OPSET, OPSET = 18, 20
 
 
 def onnx_model(model, contract):
@@ -20,18 +20,20 @@ def onnx_model(model, contract):
     Returns:
         An `onnx.ModelProto` with the input `clip` and outputs by the contract's names.
     """
-    function = frozen(clip_function(model, contract, batched=True))
+    # ONNX Runtime makes one operation of a norm that is written so.
+    function = frozen(clip_function(model, contract, True, {**FOR_PROCESSORS, "layer_norm": "quotient"}))
     given = [tensor.name for tensor in function.outputs]
     with _converter() as convert:
         proto, _ = convert.from_graph_def(
             function.graph.as_graph_def(),
             input_names=[function.inputs[0].name],
             output_names=given,
-            opset=OPSET,
+            opset=CONVERTED_OPSET,
         )
     # Frozen functions give a dict's values in the order of its sorted names.
     names = {function.inputs[0].name: "clip", **dict(zip(given, sorted(contract.outputs), strict=True))}
     _rename(proto.graph, names)
+    proto = _with_gelus(proto)
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     entry = proto.metadata_props.add()
@@ -73,6 +75,31 @@ def _converter():
             yield tf2onnx.convert
         finally:
             logger.setLevel(level)
+
+
+def _with_gelus(proto):
+    """A graph with one operation for each `(0.5 * x) * (1 + erf(x / sqrt(2)))`, which took five."""
+    import onnx.version_converter
+
+    proto = onnx.version_converter.convert_version(proto, OPSET)
+    nodes, constants = list(proto.graph.node), {tensor.name for tensor in proto.graph.initializer}
+    made_by = {name: node for node in nodes for name in node.output}
+    readers = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    gone = set()
+    for erf in [node for node in nodes if node.op_type == "Erf"]:
+        (scaled,), ((add,),) = erf.input, (readers[name] for name in erf.output)
+        (x,) = (name for name in made_by[scaled].input if name not in constants)
+        (product,) = readers[add.output[0]]
+        (half,) = (name for name in product.input if name != add.output[0])
+        product.op_type = "Gelu"
+        product.input[:] = [x]
+        gone.update((scaled, *erf.output, *add.output, half))
+    del proto.graph.node[:]
+    proto.graph.node.extend(node for node in nodes if node.output[0] not in gone)
+    return proto
 
 
 def _rename(graph, names):

@@ -6,7 +6,7 @@ import tempfile
 import openvino
 
 from keras_video_focalnet.exporting.contract import KEY
-from keras_video_focalnet.exporting.graph import clip_function, frozen
+from keras_video_focalnet.exporting.graph import PORTABLE, clip_function, frozen
 
 
 def write_openvino(model, contract, path):
@@ -17,7 +17,7 @@ def write_openvino(model, contract, path):
         contract: A `Contract`.
         path: The `.xml` file to write.
     """
-    function = frozen(clip_function(model, contract, batched=True))
+    function = frozen(clip_function(model, contract, True, PORTABLE))
     with tempfile.TemporaryDirectory() as folder:
         graph = pathlib.Path(folder) / "frozen.pb"
         graph.write_bytes(function.graph.as_graph_def().SerializeToString())

@@ -26,7 +26,7 @@ def write_saved_model(model, contract, path):
             return outputs.features(as_tokens(clip, contract))
 
     module = tf.Module()
-    module.serve = clip_function(model, contract, batched=True)
+    module.serve = clip_function(model, contract, True, PORTABLE)
     module.features = tf.function(features, input_signature=[signature], autograph=False)
     # What the functions read must be found from the module.
     module.kept = [variable.value for variable in model.variables]

@@ -15,7 +15,8 @@ def force(**choices):
     A choice is made when a function is traced: what is traced inside stays so, what was traced before stays as it was.
 
     Args:
-        **choices: formulation by operation: `temporal_conv="winograd"`.
+        **choices: formulation by operation: `temporal_conv="winograd"`; `device="cpu"` lets the rules choose as on a
+            CPU.
 
     Example:
     >>> from keras_video_focalnet.ops.depthwise import depthwise_conv2d
@@ -41,6 +42,8 @@ def choose(operation, formulations, default):
 
 def on_cpu(x):
     """Whether an operation on `x` runs on a CPU; on PyTorch that is where `x` lies, elsewhere the default device."""
+    if "device" in _forced:
+        return _forced["device"] == "cpu"
     backend = keras.backend.backend()
     if backend == "torch":
         return x.device.type == "cpu"

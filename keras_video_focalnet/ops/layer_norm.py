@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_video_focalnet.ops.formulation import choose
 from keras_video_focalnet.ops.fusion import compiled_apart
 from keras_video_focalnet.ops.gradients import keeping, with_gradients
 from keras_video_focalnet.ops.recompute import cheap
@@ -32,13 +33,22 @@ def _normalize(x, gamma, beta, epsilon):
     dtype = keras.backend.standardize_dtype(x.dtype)
     exact = keras.backend.result_type(dtype, "float32")
     x, gamma, beta = (ops.cast(tensor, exact) for tensor in (x, gamma, beta))
-    if keras.backend.backend() == "torch":
-        from torch.nn.functional import layer_norm as library
-
-        result = library(x, gamma.shape, gamma, beta, epsilon)
-    else:
-        result = _with_gradients(x, gamma, beta, epsilon)
+    own = ("library", _library) if keras.backend.backend() == "torch" else ("rsqrt", _with_gradients)
+    result = choose("layer_norm", dict([own, ("quotient", _quotient)]), own[0])(x, gamma, beta, epsilon)
     return ops.cast(result, dtype)
+
+
+def _library(x, gamma, beta, epsilon):
+    from torch.nn.functional import layer_norm as library
+
+    return library(x, gamma.shape, gamma, beta, epsilon)
+
+
+def _quotient(x, gamma, beta, epsilon):
+    """As the paper writes it, which ONNX Runtime knows for a norm."""
+    centered = x - ops.mean(x, axis=-1, keepdims=True)
+    deviation = ops.sqrt(ops.mean(ops.power(centered, 2.0), axis=-1, keepdims=True) + epsilon)
+    return centered / deviation * gamma + beta
 
 
 def _with_gradients(x, gamma, beta, epsilon):

@@ -4,6 +4,7 @@ As a 2-D convolution its window is `(k, 1)` over `(frames, tokens)`: the network
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_video_focalnet.ops.convolution import convolution, gradients_on_torch
@@ -11,7 +12,7 @@ from keras_video_focalnet.ops.formulation import choose, compiled_by_xla, half_p
 from keras_video_focalnet.ops.fusion import compiled_apart
 from keras_video_focalnet.ops.gradients import keeping, with_gradients
 from keras_video_focalnet.ops.recompute import costly
-from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms
+from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms, tile_transforms
 
 # The transforms are products with matrices of frames by frames: beyond this they would cost more than they save.
 MOST_FRAMES = 64
@@ -38,7 +39,8 @@ def temporal_conv(x, kernel):
     by_hand = frames is not None and compiled_by_xla() and on_cpu(x)
     formulations = {"convolution": costly(gradients_on_torch)(_with_gradients if by_hand else convolution)}
     if window in PRODUCTS and frames is not None and tokens is not None and frames <= MOST_FRAMES:
-        formulations["winograd"] = costly(_winograd_gradients)(_winograd)
+        winograd = choose("winograd", {"stacked": _winograd, "unrolled": _unrolled_winograd}, "stacked")
+        formulations["winograd"] = costly(_winograd_gradients)(winograd)
     # With few channels transforming takes as long as it saves, a GPU has units for plain products, and half precision
     # would not bear it: see benchmarks/README.md.
     is_float32 = keras.backend.standardize_dtype(x.dtype) == "float32" and not half_precision_by_context(x)
@@ -83,6 +85,46 @@ def _winograd(x, kernel):
     tiles = ops.matmul(_tiles(x, kernel), _filters_of_products(x, kernel))
     result = ops.matmul(outputs, ops.reshape(tiles, (-1, outputs.shape[1], tokens * filters)))
     return ops.reshape(result, (-1, frames, tokens, filters)), keeping(_winograd_gradients, x, kernel)
+
+
+@with_gradients
+def _unrolled_winograd(x, kernel):
+    """In operations that phones' GPUs have too: they multiply no stack of matrices, and none from the left.
+
+    A depth-wise convolution takes what a product needs out of every tile; sums of products give the outputs. TensorFlow
+    itself runs it under XLA alone: its own kernel takes one stride for both axes.
+    """
+    (_, frames, tokens, _), (window, _, channels, filters) = x.shape, kernel.shape
+    a, _, b = tile_transforms(window)
+    outputs, products = a.shape
+    tiles = -(-frames // outputs)
+    padded, padding = x, "same"
+    if frames % outputs:
+        before = window // 2
+        padded = ops.pad(x, ((0, 0), (before, tiles * outputs + before - frames), (0, 0), (0, 0)))
+        padding = "valid"
+    of_products = _filters_of_products(x, kernel)
+    values = []
+    for product in range(products):
+        taps = np.broadcast_to(b[product].reshape(products, 1, 1, 1), (products, 1, channels, 1))
+        seen = ops.depthwise_conv(
+            padded,
+            ops.convert_to_tensor(taps, x.dtype),
+            strides=(outputs, 1),
+            padding=padding,
+            data_format="channels_last",
+        )
+        values.append(ops.matmul(seen, of_products[product]))
+    # Zero, pairs of opposite points, infinity: a power is even or odd.
+    pairs = list(zip(values[1:-1:2], values[2:-1:2], strict=True))
+    even, odd = [left + right for left, right in pairs], [left - right for left, right in pairs]
+    rows, of_terms = [], [0, *range(1, products - 1, 2), products - 1]
+    for row, weights in enumerate(a):
+        terms = zip([values[0], *(odd if row % 2 else even), values[-1]], weights[of_terms], strict=True)
+        rows.append(sum(term if weight == 1 else term * weight for term, weight in terms if weight))
+    result = ops.reshape(ops.concatenate(rows, axis=2), (-1, tiles * outputs, tokens, filters))
+    result = result if tiles * outputs == frames else result[:, :frames]
+    return result, keeping(_winograd_gradients, x, kernel)
 
 
 def _winograd_gradients(x, kernel, upstream, needed=(True, True)):

@@ -18,11 +18,20 @@ SMALL = {
 def small(**options):
     keras.utils.set_random_seed(0)
     model = kvf.VideoFocalNet(**{**SMALL, **options})
-    # Weights so large that every part has a say.
     rng = np.random.default_rng(0)
     for weight in model.trainable_weights:
         if len(weight.shape) > 1:
+            # So large that every part has a say.
             weight.assign(rng.normal(0, 1 / np.sqrt(np.prod(weight.shape[:-1])), weight.shape))
+    return with_scales_and_shifts(model)
+
+
+def with_scales_and_shifts(model):
+    """The model with other scales than 1 and other shifts than 0, which a converter would leave out."""
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        if len(weight.shape) == 1:
+            weight.assign(weight + rng.normal(0, 0.1, weight.shape))
     return model
 
 

@@ -97,7 +97,8 @@ def test_the_bundled_model_on_real_clips(tmp_path):
 @pytest.mark.parametrize(
     "options,outputs",
     [
-        ({"input_shape": (None, 32, 32, 3)}, ("scores", "logits")),
+        # Wide enough in its last stage for Winograd's filtering, of a tile and a half.
+        ({"input_shape": (None, 32, 32, 3), "embed_dim": 24}, ("scores", "logits")),
         ({"include_preprocessing": False}, ("scores", "logits")),
         ({"classifier_activation": None}, ("logits",)),
         ({"tubelet_size": 2, "use_conv_embed": True, "focal_levels": 3}, ("scores", "logits")),
@@ -111,6 +112,7 @@ def test_models_of_other_kinds(options, outputs, tmp_path):
     model = small(**options)
     report = kvf.export(model, tmp_path / "other.tflite", frames=6 if options.get("input_shape") else None)
     assert report["difference"] < 1e-4
+    assert ("CONCATENATION" in report["operations"]) == ("embed_dim" in options)
     exported = kvf.load_exported(tmp_path / "other.tflite")
     assert exported.contract.outputs == outputs
     frames = 6 if options.get("input_shape") else 4
@@ -125,12 +127,22 @@ def test_models_of_other_kinds(options, outputs, tmp_path):
 
 
 @ON_TENSORFLOW
-def test_float_pixels_on_request(model, tmp_path):
-    kvf.export(model, tmp_path / "float.onnx", input_dtype="float32", clips=clips_like(model))
-    exported = kvf.load_exported(tmp_path / "float.onnx")
+def test_float_pixels_on_request(tmp_path):
+    """In a model wide enough for Winograd's filtering, which ONNX Runtime makes few operations of."""
+    import onnx
+    import onnxruntime
+
+    model, path = small(embed_dim=24), tmp_path / "float.onnx"
+    kvf.export(model, path, input_dtype="float32", clips=clips_like(model))
+    exported = kvf.load_exported(path)
     clips = clips_like(model) * 0.999
     assert exported.contract.input_dtype == "float32"
     np.testing.assert_allclose(exported.predict(clips), scores(model, clips), atol=1e-5)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(path, options)
+    nodes = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert (nodes.count("Gelu"), nodes.count("LayerNormalization"), nodes.count("Erf")) == (28, 13, 0)
 
 
 def wrong_weight(model):

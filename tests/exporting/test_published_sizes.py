@@ -7,6 +7,7 @@ import keras_video_focalnet as kvf
 from keras_video_focalnet.exporting.formats import FORMATS
 from keras_video_focalnet.exporting.litert_operations import highest_rank, list_operations
 from tests.clips import real_clips
+from tests.exporting.small_model import with_scales_and_shifts
 
 pytest.importorskip("ai_edge_litert")
 pytestmark = [
@@ -20,7 +21,7 @@ CASES = [(name, precision) for name, entry in FORMATS.items() for precision in e
 @pytest.fixture(scope="module", params=BUILDERS)
 def model(request):
     keras.utils.set_random_seed(0)
-    return BUILDERS[request.param](weights=None)
+    return with_scales_and_shifts(BUILDERS[request.param](weights=None))
 
 
 @pytest.mark.parametrize("format,precision", CASES)

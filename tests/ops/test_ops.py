@@ -93,6 +93,15 @@ def test_temporal_conv(size, formulation, frames):
         check(temporal_conv, numpy_temporal, x, kernel)
 
 
+@pytest.mark.parametrize("size", PRODUCTS)
+@pytest.mark.parametrize("frames", [1, 8, 11])
+def test_unrolled_winograd(size, frames):
+    rng = np.random.default_rng(size)
+    x, kernel = rng.normal(size=(2, frames, 6, 4)), rng.normal(size=(size, 1, 4, 3))
+    with force(temporal_conv="winograd", winograd="unrolled"):
+        check_once(temporal_conv, numpy_temporal, (x, kernel), atol=2e-5, jit_compile=BACKEND == "tensorflow")
+
+
 def test_winograd_rounds_within_a_digit_of_the_convolution():
     """With as many channels as it is for."""
     rng = np.random.default_rng(0)
@@ -137,6 +146,7 @@ def test_what_the_rules_choose(chosen):
     temporal_conv(x, kernel)
     depthwise_conv2d(x, keras.ops.ones((3, 3, 192, 1)))
     assert chosen == {
+        "winograd": ["stacked"],
         "temporal_conv": ["winograd"],
         "depthwise_conv2d": ["shifted" if BACKEND == "jax" else "convolution"],
     }
@@ -159,6 +169,13 @@ def test_winograd_is_left_where_it_does_not_pay(dtype, frames, channels, chosen)
     kernel = keras.ops.cast(np.random.default_rng(0).normal(size=(3, 1, channels, 2)), dtype)
     temporal_conv(x, kernel)
     assert chosen["temporal_conv"] == ["convolution"]
+
+
+def test_rules_as_on_another_device():
+    x = keras.ops.ones((1, 2))
+    for name in ("cpu", "gpu"):
+        with force(device=name):
+            assert formulation.on_cpu(x) == (name == "cpu")
 
 
 def test_winograd_takes_any_batch(chosen):
@@ -228,7 +245,8 @@ def test_linear_without_gradients(activate):
         run(linear, x, kernel, bias)  # it has no gradient, so where gradients are recorded it is not there
 
 
-def test_layer_norm():
+@pytest.mark.parametrize("forced", [{}, {"layer_norm": "quotient"}], ids=str)
+def test_layer_norm(forced):
     """It is not linear in its input: against central differences of a small step."""
     rng = np.random.default_rng(0)
     x, gamma, beta = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=4), rng.normal(size=4)
@@ -238,7 +256,8 @@ def test_layer_norm():
         return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * gamma + beta
 
     def normalize(*arrays):
-        return layer_norm(*arrays, 1e-5)
+        with force(**forced):
+            return layer_norm(*arrays, 1e-5)
 
     check(lambda gamma, beta: normalize(x.astype("float32"), gamma, beta), lambda *a: reference(x, *a), gamma, beta)
     weights, direction, step = rng.normal(size=x.shape), rng.normal(size=x.shape), 1e-5
