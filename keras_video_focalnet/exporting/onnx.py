@@ -97,8 +97,14 @@ def _with_gelus(proto):
         product.op_type = "Gelu"
         product.input[:] = [x]
         gone.update((scaled, *erf.output, *add.output, half))
-    del proto.graph.node[:]
-    proto.graph.node.extend(node for node in nodes if node.output[0] not in gone)
+    nodes = [node for node in nodes if node.output[0] not in gone]
+    read = {name for node in nodes for name in node.input}
+    for field, kept in (
+        (proto.graph.node, nodes),
+        (proto.graph.initializer, [tensor for tensor in proto.graph.initializer if tensor.name in read]),
+    ):
+        del field[:]
+        field.extend(kept)
     return proto
 
 

@@ -5,7 +5,13 @@ import pytest
 
 from examples.camera_motion.footage import SHOTS, STILL_SHOTS
 from examples.camera_motion.photographs import HELD_OUT, TRAINING, installed_file, load_photographs, vary_photographs
-from keras_video_focalnet.data.camera_motion import CAMERA_MOTIONS, OPPOSITE, move_window
+from keras_video_focalnet.data.camera_motion import (
+    CAMERA_MOTIONS,
+    FLIPPED_HORIZONTALLY,
+    OPPOSITE,
+    QUARTER_TURNED,
+    move_window,
+)
 
 
 @pytest.mark.backend_free
@@ -91,3 +97,20 @@ def test_weights_that_ship_tell_clear_motions_of_a_photograph_never_trained_on()
     assert said(clips) == list(CAMERA_MOTIONS)
     assert said(clips[:, ::-1]) == [OPPOSITE[motion] for motion in CAMERA_MOTIONS]
     assert said(np.repeat(clips[:, 4:5], 8, axis=1)) == ["static"] * 9
+
+
+def test_views_together_say_the_same_of_a_turned_and_mirrored_clip():
+    from examples.camera_motion.evaluate import scores_of_views
+    from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+
+    model = VideoFocalNetNano(weights="camera_motion")
+    photograph = load_photographs(HELD_OUT[:1])[0]
+    clips = np.stack([move_window(photograph, motion) for motion in CAMERA_MOTIONS])
+    scores = scores_of_views(model, clips)
+    assert scores.argmax(-1).tolist() == list(range(9))
+    turned = np.rot90(clips[:, :, :, ::-1], axes=(2, 3))
+    # The motions of clips that were mirrored, then turned by a quarter.
+    moved = [QUARTER_TURNED[FLIPPED_HORIZONTALLY[motion]] for motion in CAMERA_MOTIONS]
+    np.testing.assert_allclose(
+        scores_of_views(model, turned)[:, [CAMERA_MOTIONS.index(motion) for motion in moved]], scores, atol=1e-5
+    )

@@ -1,0 +1,87 @@
+"""Convolutions, in every formulation, against plain NumPy: values and gradients."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_video_focalnet.ops.depthwise import depthwise_conv2d
+from keras_video_focalnet.ops.formulation import force
+from keras_video_focalnet.ops.temporal import temporal_conv
+from keras_video_focalnet.ops.winograd import PRODUCTS, tile_transforms
+from tests.ops.references import check, check_once, numpy_depthwise, numpy_temporal, run
+
+BACKEND = keras.backend.backend()
+
+
+@pytest.mark.parametrize("formulation", ["convolution", "shifted"])
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+def test_depthwise_conv2d(size, formulation):
+    rng = np.random.default_rng(size)
+    x, kernel = rng.normal(size=(2, 6, 5, 4)), rng.normal(size=(size, size, 4, 1))
+    with force(depthwise_conv2d=formulation):
+        check(depthwise_conv2d, numpy_depthwise, x, kernel)
+
+
+@pytest.mark.parametrize(
+    "size,formulation", [(1, "convolution"), (3, "convolution"), (5, "convolution"), (3, "winograd"), (5, "winograd")]
+)
+@pytest.mark.parametrize("frames", [1, 2, 8, 11])
+def test_temporal_conv(size, formulation, frames):
+    rng = np.random.default_rng(size)
+    x, kernel = rng.normal(size=(2, frames, 6, 4)), rng.normal(size=(size, 1, 4, 3))
+    with force(temporal_conv=formulation):
+        check(temporal_conv, numpy_temporal, x, kernel)
+
+
+@pytest.mark.parametrize("size", PRODUCTS)
+@pytest.mark.parametrize("frames", [1, 8, 11])
+def test_unrolled_winograd(size, frames):
+    rng = np.random.default_rng(size)
+    x, kernel = rng.normal(size=(2, frames, 6, 4)), rng.normal(size=(size, 1, 4, 3))
+    with force(temporal_conv="winograd", winograd="unrolled"):
+        check_once(temporal_conv, numpy_temporal, (x, kernel), atol=2e-5, jit_compile=BACKEND == "tensorflow")
+
+
+def test_winograd_rounds_within_a_digit_of_the_convolution():
+    """With as many channels as it is for."""
+    rng = np.random.default_rng(0)
+    for window in PRODUCTS:
+        x, kernel = rng.normal(size=(1, 8, 4, 384)), rng.normal(size=(window, 1, 384, 16)) / math.sqrt(384 * window)
+        wanted = numpy_temporal(*(a.astype("float32").astype("float64") for a in (x, kernel)))
+        errors = {}
+        for name in ("convolution", "winograd"):
+            with force(temporal_conv=name):
+                errors[name] = np.sqrt(np.mean((run(temporal_conv, x, kernel) - wanted) ** 2))
+        assert errors["winograd"] < 5 * errors["convolution"], errors
+
+
+@pytest.mark.parametrize("window", PRODUCTS)
+def test_tile_transforms_filter_exactly(window):
+    a, g, b = tile_transforms(window)
+    rng = np.random.default_rng(window)
+    taps, inputs = rng.normal(size=window), rng.normal(size=len(b))
+    wanted = [inputs[i : i + window] @ taps for i in range(len(a))]
+    np.testing.assert_allclose(a @ ((g @ taps) * (b @ inputs)), wanted, rtol=1e-12)
+    assert np.array_equal(b, np.round(b))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="unknown sizes in compiled training are TensorFlow's")
+def test_temporal_conv_of_unknown_frames_has_gradients_under_xla():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    kernel = tf.constant(rng.normal(size=(3, 1, 4, 4)).astype("float32"))
+
+    @tf.function(jit_compile=True, input_signature=[tf.TensorSpec((None, None, 6, 4))])
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            total = tf.reduce_sum(temporal_conv(x, kernel))
+        return tape.gradient(total, kernel)
+
+    for frames in (4, 7):
+        x = rng.normal(size=(2, frames, 6, 4)).astype("float32")
+        wanted = [x[:, :-1].sum((0, 1, 2)), x.sum((0, 1, 2)), x[:, 1:].sum((0, 1, 2))]
+        np.testing.assert_allclose(gradient(x)[:, 0, :, 0], wanted, atol=1e-4)
