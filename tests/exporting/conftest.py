@@ -4,12 +4,12 @@ import keras_video_focalnet as kvf
 from tests.exporting.small_model import clips_like, small
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model():
     return small()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def litert(model, tmp_path_factory):
     """A file of the small model, and what `export` reported."""
     path = tmp_path_factory.mktemp("exported") / "small.tflite"
