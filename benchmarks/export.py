@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 from benchmarks.alternation import table, take_turns, write
-from benchmarks.subjects import EXPORTED, SUBJECTS
+from benchmarks.subjects import EXPORTED, SUBJECTS, with_scales_and_shifts
 
 PEER = "reference eager"
 BESIDE = (PEER, "reference compile", "ours tensorflow graph", "ours tensorflow xla", "ours jax", "ours torch")
@@ -26,7 +26,7 @@ BUILDERS = {"nano": "VideoFocalNetNano", "tiny": "VideoFocalNetT", "small": "Vid
 
 @click.command()
 @click.option("--size", type=click.Choice(list(BUILDERS)[1:]), default="tiny", show_default=True)
-@click.option("--rounds", default=4, show_default=True, help="Turns each has.")
+@click.option("--rounds", default=7, show_default=True, help="Turns each has.")
 @click.option("--calls", default=3, show_default=True, help="Calls a turn.")
 @click.option("--clips", default=1800, show_default=True, help="Clips to measure accuracy on; 0 leaves it out.")
 @click.option("--accuracy", "accuracy_alone", is_flag=True, help="Measure accuracy alone.")
@@ -66,12 +66,7 @@ def write_file(file, folder, name, weights):
     path = pathlib.Path(file.path(folder, name))
     keras.utils.set_random_seed(0)
     model = getattr(kvf, BUILDERS[name])(weights=weights)
-    if weights is None:
-        # A converter leaves out a scale of 1 and a shift of 0, which trained models do not have.
-        rng = np.random.default_rng(0)
-        for weight in model.trainable_weights:
-            if len(weight.shape) == 1:
-                weight.assign(weight + rng.normal(0, 0.1, weight.shape))
+    model = model if weights else with_scales_and_shifts(model)
     calibration = None
     if file.precision == "int8_full":
         calibration, _ = unseen_photograph_clips(90, seed=5)

@@ -120,6 +120,15 @@ def our_model(name, frames=8, size=224, **options):
     )
 
 
+def with_scales_and_shifts(model):
+    """The model with other scales than 1 and other shifts than 0, which a converter would leave out."""
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        if len(weight.shape) == 1:
+            weight.assign(weight + rng.normal(0, 0.1, weight.shape))
+    return model
+
+
 def peer_model(subject, name):
     """A PyTorch model from clips to logits, with random weights: speed does not depend on them."""
     if subject.architecture == "video_focalnet":

@@ -7,7 +7,7 @@ from keras_video_focalnet.ops.formulation import force
 
 # Nothing depends on the machine that exports, and nothing exported is trained.
 _ALWAYS = {"linear": "library", "modulation": "inline", "gradients": "automatic"}
-# Of what computes in half precision or 8 bits: Winograd's filtering would be less exact there.
+# Of what may compute in half precision, in 8 bits or on a GPU: Winograd's filtering is less exact there, or slower.
 PORTABLE = {**_ALWAYS, "temporal_conv": "convolution"}
 # Of what processors compute in float32: Winograd's filtering where it pays. Its filters take more room than the taps
 # they are made of.

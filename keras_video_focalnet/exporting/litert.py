@@ -33,7 +33,7 @@ def write_litert(model, contract, path, calibration=None):
     Raises:
         ExportError: The result holds an operation or a rank that a phone's GPU does not take.
     """
-    # A phone's GPU multiplies no two tensors that would both have to be broadcast, and no stacks of matrices.
+    # A phone's GPU multiplies no two tensors that would both have to be broadcast, nor by a constant stack of matrices.
     formulations = FOR_PROCESSORS if contract.precision == "float32" else PORTABLE
     formulations = {**formulations, "gated_sum": "resized", "winograd": "unrolled"}
     function = frozen(clip_function(model, contract, False, formulations))

@@ -121,8 +121,10 @@ def _refused(operation):
         return "it slices a tensor of a rank other than 3 or 4"
     if name == "PAD" and operation.inputs[1] not in ((3, 2), (4, 2)):
         return "it pads a tensor of a rank other than 3 or 4"
-    if name == "MUL" and _both_broadcast(*operation.inputs):
-        return "both factors would have to be broadcast"
+    if name in ("ADD", "MUL") and _both_broadcast(*operation.inputs):
+        return "both operands would have to be broadcast"
+    if name in ("ADD", "MUL") and len({len(shape) for shape in operation.inputs if len(shape) > 1}) > 1:
+        return "its operands have different ranks"
     return None
 
 

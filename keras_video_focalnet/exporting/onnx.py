@@ -3,6 +3,8 @@
 import contextlib
 import warnings
 
+import numpy as np
+
 from keras_video_focalnet.exporting.contract import KEY
 from keras_video_focalnet.exporting.graph import FOR_PROCESSORS, clip_function, frozen
 
@@ -82,30 +84,54 @@ def _with_gelus(proto):
     import onnx.version_converter
 
     proto = onnx.version_converter.convert_version(proto, OPSET)
-    nodes, constants = list(proto.graph.node), {tensor.name for tensor in proto.graph.initializer}
+    nodes, constants = list(proto.graph.node), {tensor.name: tensor for tensor in proto.graph.initializer}
     made_by = {name: node for node in nodes for name in node.output}
     readers = {}
     for node in nodes:
         for name in node.input:
             readers.setdefault(name, []).append(node)
+
+    def beside(node, kind, constant):
+        """What a node of this kind joins with a constant; None where it is none such."""
+        if node is None or node.op_type != kind:
+            return None
+        others = [name for name in node.input if not _is(constants.get(name), constant)]
+        return others[0] if len(others) == 1 else None
+
+    def reader(name):
+        """The one node that reads a tensor."""
+        return readers[name][0] if len(readers.get(name, ())) == 1 else None
+
     gone = set()
     for erf in [node for node in nodes if node.op_type == "Erf"]:
-        (scaled,), ((add,),) = erf.input, (readers[name] for name in erf.output)
-        (x,) = (name for name in made_by[scaled].input if name not in constants)
-        (product,) = readers[add.output[0]]
-        (half,) = (name for name in product.input if name != add.output[0])
+        x = beside(made_by.get(erf.input[0]), "Mul", 0.5**0.5)
+        add = reader(erf.output[0])
+        product = reader(add.output[0]) if beside(add, "Add", 1.0) else None
+        half = next((name for name in product.input if name != add.output[0]), None) if product is not None else None
+        if x is None or beside(made_by.get(half), "Mul", 0.5) != x or product.op_type != "Mul":
+            continue
+        if reader(erf.input[0]) is None or reader(half) is None:
+            continue
         product.op_type = "Gelu"
         product.input[:] = [x]
-        gone.update((scaled, *erf.output, *add.output, half))
-    nodes = [node for node in nodes if node.output[0] not in gone]
-    read = {name for node in nodes for name in node.input}
-    for field, kept in (
-        (proto.graph.node, nodes),
-        (proto.graph.initializer, [tensor for tensor in proto.graph.initializer if tensor.name in read]),
-    ):
-        del field[:]
-        field.extend(kept)
+        gone.update((*erf.input, *erf.output, *add.output, half))
+    kept = [node for node in nodes if node.output[0] not in gone]
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    read = {name for node in kept for name in node.input}
+    for place in reversed(range(len(proto.graph.initializer))):
+        if proto.graph.initializer[place].name not in read:
+            del proto.graph.initializer[place]
     return proto
+
+
+def _is(tensor, number):
+    """Whether a constant is this one number."""
+    from onnx import numpy_helper
+
+    if tensor is None or np.prod(tensor.dims, dtype=int) != 1:
+        return False
+    return bool(np.isclose(numpy_helper.to_array(tensor).item(), number, rtol=1e-6))
 
 
 def _rename(graph, names):

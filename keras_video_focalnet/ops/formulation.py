@@ -15,14 +15,16 @@ def force(**choices):
     A choice is made when a function is traced: what is traced inside stays so, what was traced before stays as it was.
 
     Args:
-        **choices: formulation by operation: `temporal_conv="winograd"`; `device="cpu"` lets the rules choose as on a
-            CPU.
+        **choices: formulation by operation: `temporal_conv="winograd"`; `device="cpu"` or `"gpu"` lets the rules
+            choose as there.
 
     Example:
     >>> from keras_video_focalnet.ops.depthwise import depthwise_conv2d
     >>> with force(depthwise_conv2d="shifted"):
     ...     y = depthwise_conv2d(np.ones((1, 5, 5, 2), "float32"), np.ones((3, 3, 2, 1), "float32"))
     """
+    if choices.get("device", "cpu") not in ("cpu", "gpu"):
+        raise ValueError(f"device must be cpu or gpu, received {choices['device']!r}.")
     before = dict(_forced)
     _forced.update(choices)
     try:

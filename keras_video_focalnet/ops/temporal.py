@@ -3,6 +3,9 @@
 As a 2-D convolution its window is `(k, 1)` over `(frames, tokens)`: the network's temporal view needs no transpose.
 """
 
+import functools
+import operator
+
 import keras
 import numpy as np
 from keras import ops
@@ -89,7 +92,7 @@ def _winograd(x, kernel):
 
 @with_gradients
 def _unrolled_winograd(x, kernel):
-    """In operations that phones' GPUs have too: they multiply no stack of matrices, and none from the left.
+    """In operations that phones' GPUs take too: of constants, they multiply by single matrices alone, from the right.
 
     A depth-wise convolution takes what a product needs out of every tile; sums of products give the outputs. TensorFlow
     itself runs it under XLA alone: its own kernel takes one stride for both axes.
@@ -121,7 +124,8 @@ def _unrolled_winograd(x, kernel):
     rows, of_terms = [], [0, *range(1, products - 1, 2), products - 1]
     for row, weights in enumerate(a):
         terms = zip([values[0], *(odd if row % 2 else even), values[-1]], weights[of_terms], strict=True)
-        rows.append(sum(term if weight == 1 else term * weight for term, weight in terms if weight))
+        weighted = [term if weight == 1 else term * weight for term, weight in terms if weight]
+        rows.append(functools.reduce(operator.add, weighted))
     result = ops.reshape(ops.concatenate(rows, axis=2), (-1, tiles * outputs, tokens, filters))
     result = result if tiles * outputs == frames else result[:, :frames]
     return result, keeping(_winograd_gradients, x, kernel)

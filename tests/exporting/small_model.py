@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 import keras_video_focalnet as kvf
+from benchmarks.subjects import with_scales_and_shifts
 
 SMALL = {
     "embed_dim": 8,
@@ -24,15 +25,6 @@ def small(**options):
             # So large that every part has a say.
             weight.assign(rng.normal(0, 1 / np.sqrt(np.prod(weight.shape[:-1])), weight.shape))
     return with_scales_and_shifts(model)
-
-
-def with_scales_and_shifts(model):
-    """The model with other scales than 1 and other shifts than 0, which a converter would leave out."""
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_weights:
-        if len(weight.shape) == 1:
-            weight.assign(weight + rng.normal(0, 0.1, weight.shape))
-    return model
 
 
 def clips_like(model, count=3):

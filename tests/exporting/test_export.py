@@ -97,9 +97,9 @@ def test_the_bundled_model_on_real_clips(tmp_path):
 @pytest.mark.parametrize(
     "options,outputs",
     [
-        # Wide enough in its last stage for Winograd's filtering, of a tile and a half.
+        # Wide enough in the last stage for Winograd's filtering, of a tile and a half and of one.
         ({"input_shape": (None, 32, 32, 3), "embed_dim": 24}, ("scores", "logits")),
-        ({"include_preprocessing": False}, ("scores", "logits")),
+        ({"include_preprocessing": False, "embed_dim": 24}, ("scores", "logits")),
         ({"classifier_activation": None}, ("logits",)),
         ({"tubelet_size": 2, "use_conv_embed": True, "focal_levels": 3}, ("scores", "logits")),
         ({"include_top": False, "labels": None}, ("features",)),
@@ -138,11 +138,40 @@ def test_float_pixels_on_request(tmp_path):
     clips = clips_like(model) * 0.999
     assert exported.contract.input_dtype == "float32"
     np.testing.assert_allclose(exported.predict(clips), scores(model, clips), atol=1e-5)
+    nodes = [node.op_type for node in onnx.load(path).graph.node]
+    # Two by channel and two over time a block, but for those over time of the last stage, and four that embed.
+    assert (nodes.count("Gelu"), nodes.count("Erf"), nodes.count("Conv")) == (28, 0, 4 * 4 - 2 + 4)
     options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     onnxruntime.InferenceSession(path, options)
     nodes = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
-    assert (nodes.count("Gelu"), nodes.count("LayerNormalization"), nodes.count("Erf")) == (28, 13, 0)
+    assert nodes.count("LayerNormalization") == 13
+
+
+@ON_TENSORFLOW
+def test_an_erf_that_is_part_of_no_gelu_stays():
+    import onnx
+    from onnx import helper, numpy_helper
+
+    from keras_video_focalnet.exporting.onnx import _with_gelus
+
+    constants = {"root": 0.5**0.5, "one": 1.0, "half": 0.5, "third": 1 / 3}
+    nodes = [("Mul", ["x", "root"], "a"), ("Erf", ["a"], "b"), ("Add", ["b", "one"], "c")]
+    nodes += [("Mul", ["x", "{scale}"], "d"), ("Mul", ["d", "c"], "y")]
+    kinds = {}
+    for scale in ("half", "third"):
+        graph = helper.make_graph(
+            [helper.make_node(kind, [name.format(scale=scale) for name in names], [out]) for kind, names, out in nodes],
+            "graph",
+            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4])],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4])],
+            [numpy_helper.from_array(np.float32(number), name) for name, number in constants.items()],
+        )
+        given = _with_gelus(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
+        onnx.checker.check_model(given)
+        kinds[scale] = [node.op_type for node in given.graph.node]
+    assert kinds == {"half": ["Gelu"], "third": ["Mul", "Erf", "Add", "Mul", "Mul"]}
 
 
 def wrong_weight(model):

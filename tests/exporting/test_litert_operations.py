@@ -26,11 +26,13 @@ def litert_file(path, function, *shapes, flex=False):
         (lambda x: tf.nn.conv3d(x, tf.ones((2, 2, 2, 3, 4)), [1] * 5, "VALID"), [(1, 4, 8, 8, 3)], False, "CONV_3D"),
         (lambda x: tf.transpose(x, (0, 2, 1, 3, 4)) + 1.0, [(2, 4, 8, 8, 3)], False, "more than 4 dimensions"),
         (lambda x: tf.linalg.inv(x), [(4, 4)], True, "FLEX.*only built-in operations"),
-        (lambda x, y: x * y, [(8, 7, 7, 1), (8, 1, 1, 16)], False, "both factors would have to be broadcast"),
+        (lambda x, y: x * y, [(8, 7, 7, 1), (8, 1, 1, 16)], False, "both operands would have to be broadcast"),
+        (lambda x, y: x + y, [(2, 8, 7, 16), (7, 16)], False, "operands have different ranks"),
+        (lambda x: tf.matmul(tf.eye(8, batch_shape=[2]), x), [(2, 8, 4)], False, "BATCH_MATMUL.*not among"),
         (lambda x: tf.cumsum(x, axis=1), [(2, 8)], False, "CUMSUM.*not among the delegate's operations"),
         (lambda x: x[:, 1] * 2.0, [(2, 8, 8, 3)], False, "a new or a dropped axis"),
     ],
-    ids=["conv3d", "rank", "flex", "broadcast", "unknown", "slice"],
+    ids=["conv3d", "rank", "flex", "broadcast", "ranks", "stacks", "unknown", "slice"],
 )
 def test_what_is_refused(function, shapes, flex, message, tmp_path):
     path = litert_file(tmp_path / "bad.tflite", function, *shapes, flex=flex)

@@ -4,10 +4,10 @@ import keras
 import pytest
 
 import keras_video_focalnet as kvf
+from benchmarks.subjects import with_scales_and_shifts
 from keras_video_focalnet.exporting.formats import FORMATS
 from keras_video_focalnet.exporting.litert_operations import highest_rank, list_operations
 from tests.clips import real_clips
-from tests.exporting.small_model import with_scales_and_shifts
 
 pytest.importorskip("ai_edge_litert")
 pytestmark = [

@@ -67,6 +67,8 @@ def test_rules_as_on_another_device():
     for name in ("cpu", "gpu"):
         with force(device=name):
             assert formulation.on_cpu(x) == (name == "cpu")
+    with pytest.raises(ValueError, match="device must be cpu or gpu, received 'CPU'"), force(device="CPU"):
+        pass
 
 
 def test_winograd_takes_any_batch(chosen):
