@@ -6,7 +6,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 BACKENDS := tensorflow jax torch
 # Two processes for the two cores that the tests are measured on; WORKERS=0 runs them in one.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -q
+# A test that hangs is ended, with what every thread was doing, and fails: the run goes on.
+PYTEST := $(BIN)/python -m pytest -q -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What a test under XLA takes is what compiling takes: it optimizes less, and JAX's processes keep what they compiled.
 QUICK_XLA := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false" \

@@ -1,13 +1,14 @@
 """Batches made by a function of their number, in this process or in worker processes."""
 
+import contextlib
+import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
-
-# In a worker process, what it makes batches by.
-_make_batch = None
+import traceback
 
 
 def batches_by_number(make_batch, first=0, stop=None, workers=0):
@@ -48,25 +49,41 @@ def batches_by_number(make_batch, first=0, stop=None, workers=0):
     return grain.MapDataset.range(first, last).map(make_batch).to_iter_dataset(options)
 
 
-def begin_worker(pickled):
-    """Prepares a worker process for `made`.
+def work(connection, pickled):
+    """What a worker process does: it answers numbers by batches, until the process that started it kills it.
 
     Args:
+        connection: Gives numbers; takes for each a pickled pair, as `_answer` makes it.
         pickled: The function from a number to a batch, by cloudpickle, from the process that started this one.
     """
-    import cloudpickle
-
-    global _make_batch
-    _make_batch = cloudpickle.loads(pickled)
     # A signal to the whole group is for the main process: it saves what is to be saved, and then stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            connection.send_bytes(_answer(pickled, connection.recv()))
 
 
-def made(number):
-    """The batch of that number, made in a worker process."""
-    return _make_batch(number)
+def _answer(pickled, number):
+    """The batch and None, or None and what was raised with its traceback as text; pickled."""
+    try:
+        return pickle.dumps((_function(pickled)(number), None), protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        text = traceback.format_exc()
+        try:
+            answer = pickle.dumps((None, (error, text)))
+            pickle.loads(answer)
+        except Exception:
+            answer = pickle.dumps((None, (RuntimeError(repr(error)), text)))
+        return answer
+
+
+@functools.cache
+def _function(pickled):
+    import cloudpickle
+
+    return cloudpickle.loads(pickled)
 
 
 def _end_with_parent():

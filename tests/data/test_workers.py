@@ -1,11 +1,15 @@
 """Worker processes: they load no backend, outlive signals, are replaced when they die, and end with their parent."""
 
+import contextlib
+import gc
 import multiprocessing
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import time
+from multiprocessing.connection import Connection
 
 import numpy as np
 import pytest
@@ -61,16 +65,93 @@ def dies_always(number):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch):
+def dies_while_it_hands_over(number):
+    """As `dies_once`, but the third batch's process dies when half of the batch is written."""
+    folder = pathlib.Path(os.environ["DIES_ONCE"])
+    if number == 2 and not (folder / "died").exists():
+        (folder / "died").touch()
+        Connection._send = _write_half_and_die
+    return (np.full(2_000_000, number, np.uint8),)
+
+
+def _write_half_and_die(self, content, *_):
+    os.write(self.fileno(), bytes(content)[:1000])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("make_batch", [dies_once, dies_while_it_hands_over])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch, make_batch, workers):
     monkeypatch.setenv("DIES_ONCE", str(tmp_path))
-    batches = batches_by_number(dies_once, stop=6, workers=2)
+    batches = batches_by_number(make_batch, stop=6, workers=workers)
     assert [int(batch[0]) for (batch,) in batches] == list(range(6))
     assert (tmp_path / "died").exists()
 
 
 def test_a_batch_that_kills_its_workers_is_named():
-    with pytest.raises(RuntimeError, match="a worker process died twice while batch 7"):
+    with pytest.raises(RuntimeError, match="a worker process died twice while it made batch 7"):
         next(iter(batches_by_number(dies_always, first=7, workers=2)))
+
+
+class OfTwoParts(Exception):
+    """Pickles, but cannot be read again."""
+
+    def __init__(self, one, two):
+        super().__init__(one + two)
+
+
+def raises(number):
+    if number == 3:
+        raise KeyError("no such video")
+    if number == 13:
+        raise OfTwoParts("a", "b")
+    return (np.array(number),)
+
+
+def test_a_wait_that_is_interrupted_loses_no_batch():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        batches, given = iter(batches_by_number(slowly, workers=2)), []
+        # While processes start, and while they make batches; 0 interrupts nothing.
+        for seconds in (0.3, 0.001, 0, 0.2, 0.0005, 0, 0, 0.1, 0, 0, 0.01, 0):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            with contextlib.suppress(KeyboardInterrupt):
+                given.append(int(next(batches)[0][0]))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    batches.close()
+    assert len(given) >= 6 and given[:6] == list(range(6))
+
+
+def slowly(number):
+    time.sleep(0.05)
+    return (np.full(100_000, number),)
+
+
+@pytest.mark.parametrize(("bad", "kind", "message"), [(3, KeyError, "no such"), (13, RuntimeError, "OfTwoParts.'ab'")])
+def test_what_a_worker_raises_is_raised_here_and_the_batch_can_be_asked_for_again(bad, kind, message):
+    batches = iter(batches_by_number(raises, first=bad - 1, workers=2))
+    assert int(next(batches)[0]) == bad - 1
+    for _ in range(2):
+        with pytest.raises(kind, match=message) as caught:
+            next(batches)
+        assert "in raises" in str(caught.value.__cause__)
+    batches.close()
+
+
+def test_an_iterator_that_is_dropped_ends_its_workers():
+    others = multiprocessing.active_children()
+    batches = iter(batches_by_number(raises, stop=2, workers=2))
+    next(batches)
+    children = [child for child in multiprocessing.active_children() if child not in others]
+    assert len(children) == 2
+    del batches
+    gc.collect()
+    assert not any(child.is_alive() for child in children)
 
 
 SCRIPT = """
