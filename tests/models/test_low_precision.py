@@ -1,5 +1,8 @@
 """Keras's 8-bit quantization of our models: what they compute, and that their files give it back."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -45,6 +48,26 @@ def test_a_quantized_model_computes_the_same_within_8_bits_and_survives_its_file
     copy = keras.models.clone_model(loaded)
     copy.set_weights(loaded.get_weights())
     np.testing.assert_allclose(logits(copy), after, atol=1e-6)
+
+
+def test_quantizing_looks_for_garbage_in_what_is_new_alone():
+    model = VideoFocalNet(**SMALL)
+    looked_through = []
+
+    def note(phase, about):
+        if phase == "start" and about["generation"] == 2:
+            looked_through.append(len(gc.get_objects(generation=2)))
+
+    kernel = weakref.ref(model.get_layer("stage0_block0").fc1._kernel._value)
+    gc.callbacks.append(note)
+    try:
+        model.quantize("int8")
+    finally:
+        gc.callbacks.remove(note)
+    # Keras looks after each layer; beside those one look at everything may fall due.
+    assert len(looked_through) > 20 and sorted(looked_through)[-3] < 50_000
+    assert gc.get_freeze_count() == 0
+    assert kernel() is None
 
 
 @pytest.mark.slow_on("jax")
