@@ -183,5 +183,4 @@ def _own_errors(*sources):
 def _build(model, batch, distribution):
     """Make every variable of a run: what is not there cannot be put back."""
     with distribution.scope():
-        model.optimizer.build(model.trainable_variables)
         model._symbolic_build(data_batch=batch)

@@ -238,6 +238,7 @@ def test_fit_overfits_eight_random_clips(dtype):
     clips, labels = rng.integers(0, 256, (8, 4, 32, 32, 3)).astype("uint8"), np.arange(8) % 4
     model = small(classes=4, input_shape=(4, 32, 32, 3), drop_path_rate=0.0, dtype=dtype)
     model.compile(keras.optimizers.AdamW(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)  # In the first step TensorFlow would trace that step twice.
     model.fit(clips, labels, batch_size=8, epochs=60, verbose=0, callbacks=[UntilAllAreRight()])
     assert model.evaluate(clips, labels, verbose=0, return_dict=True)["accuracy"] == 1.0
 

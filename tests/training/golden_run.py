@@ -72,6 +72,7 @@ def errors(jit_compile="auto", dtype="float32"):
     )
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, dtype=dtype)
     model.compile(optimizer, loss, jit_compile=jit_compile)
+    optimizer.build(model.trainable_variables)  # In the first step TensorFlow would trace that step twice.
 
     smoothing, classes = config["label_smoothing"], arguments["classes"]
     targets = np.eye(classes)[data["labels"]] * (1 - smoothing) + smoothing / classes
