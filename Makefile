@@ -20,7 +20,8 @@ demo: $(VENV)/.demo
 	KERAS_BACKEND=tensorflow $(BIN)/python -m examples.camera_motion.demo
 
 test: $(VENV)/.dev
-	$(MAKE) test-free $(BACKENDS:%=test-%) test-docs test-notebooks
+	$(MAKE) test-free $(BACKENDS:%=test-%)
+	$(MAKE) -j2 --output-sync test-docs test-notebooks
 
 test-free: $(VENV)/.dev
 	$(PYTEST) -n $(WORKERS) -m "backend_free and not slow"
