@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 BACKENDS := tensorflow jax torch
-# Two processes for the two cores that the tests are measured on; WORKERS=0 runs them in one.
+# Two processes for the two cores that the tests are measured on.
 WORKERS ?= 2
-# A test that hangs is ended, with what every thread was doing, and fails: the run goes on.
+# A test that hangs is ended with its process, after what every thread was doing was told; with WORKERS the run goes on.
 PYTEST := $(BIN)/python -m pytest -q -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What a test under XLA takes is what compiling takes: it optimizes less, and JAX's processes keep what they compiled.
@@ -14,14 +14,17 @@ QUICK_XLA := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_
 	JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax-cache \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
-.PHONY: demo test test-free test-docs test-notebooks $(BACKENDS:%=test-%) lint verify clean
+.PHONY: demo test test-free test-examples test-docs test-notebooks $(BACKENDS:%=test-%) lint verify clean
 
 demo: $(VENV)/.demo
 	KERAS_BACKEND=tensorflow $(BIN)/python -m examples.camera_motion.demo
 
 test: $(VENV)/.dev
-	$(MAKE) test-free $(BACKENDS:%=test-%)
-	$(MAKE) -j2 --output-sync test-docs test-notebooks
+	$(MAKE) test-free $(BACKENDS:%=test-%) test-examples
+
+# Side by side: either leaves a core idle where it starts and ends.
+test-examples: $(VENV)/.dev
+	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-docs test-notebooks
 
 test-free: $(VENV)/.dev
 	$(PYTEST) -n $(WORKERS) -m "backend_free and not slow"

@@ -7,15 +7,13 @@ while it writes, the others keep the pipe open and the reader waits for ever (Py
 pipe of its own, which closes with it.
 """
 
-import atexit
 import contextlib
 import multiprocessing
 import pickle
 import queue
 import threading
-
-# What joins processes when Python ends is registered by this import; `_end_all` is registered later and so runs before.
-import multiprocessing.util  # isort: skip
+import traceback
+from multiprocessing import util
 
 import cloudpickle
 import grain
@@ -55,12 +53,16 @@ class _WorkerIterator(grain.DatasetIterator):
         self._given = 0
         self._asked = 0
         self._workers = [None] * workers
+        self._is_closed = False
 
     def __next__(self):
+        if self._is_closed:
+            raise ValueError("the iterator was closed; take a new one from the data set.")
         if self._given == len(self._numbers):
             self._stop()
             raise StopIteration
         try:
+            self._start()
             # The batch that is given out makes room for another before anybody waits for it.
             for place in range(self._asked, min(self._given + AHEAD * len(self._workers) + 1, len(self._numbers))):
                 self._ask(place)
@@ -76,11 +78,14 @@ class _WorkerIterator(grain.DatasetIterator):
         self._given += 1
         return batch
 
+    def _start(self):
+        """All at once: a process takes seconds to start."""
+        if None in self._workers:
+            pickled = cloudpickle.dumps(self._make_batch)
+            self._workers = [worker or _Worker(pickled) for worker in self._workers]
+
     def _ask(self, place):
-        which = place % len(self._workers)
-        if self._workers[which] is None:
-            self._workers[which] = _Worker(cloudpickle.dumps(self._make_batch))
-        self._workers[which].ask(self._numbers[place])
+        self._workers[place % len(self._workers)].ask(self._numbers[place])
 
     def _wait(self):
         """The next batch; a worker that died is replaced once, by one that is asked for all that it owes."""
@@ -88,7 +93,9 @@ class _WorkerIterator(grain.DatasetIterator):
         result = self._workers[which].result()
         if result is None:
             # Whatever killed it may have been somebody else's hunger for memory.
-            _end(self._workers, which)
+            self._workers[which].end()
+            self._workers[which] = None
+            self._start()
             for place in range(self._given, self._asked, len(self._workers)):
                 self._ask(place)
             result = self._workers[which].result()
@@ -108,63 +115,73 @@ class _WorkerIterator(grain.DatasetIterator):
         self._given = self._asked = state["given"]
 
     def close(self):
+        self._is_closed = True
         self._stop()
         super().close()
 
     def _stop(self):
-        _end(self._workers)
+        workers, self._workers = self._workers, [None] * len(self._workers)
         self._asked = self._given
+        for worker in workers:
+            if worker is not None:
+                worker.end()
 
 
 class _Worker:
-    """A process that makes batches, and a thread of this one that takes them in."""
+    """A process that makes batches, and a thread of this one that takes them in.
+
+    Args:
+        pickled: the function from a number to a batch, by cloudpickle.
+    """
 
     def __init__(self, pickled):
         spawn = multiprocessing.get_context("spawn")
         self._connection, others = spawn.Pipe()
-        self._process = spawn.Process(target=work, args=(others, pickled))
-        self._process.start()
-        _running.add(self)
+        process = spawn.Process(target=work, args=(others,))
+        # At once: a worker takes no SIGTERM, and what it is making nobody wants. Called by itself where the iterator is
+        # dropped, and when Python ends, before it waits for its processes.
+        self.end = util.Finalize(self, _kill, (process,), exitpriority=100)
+        process.start()
+        if util.is_exiting():
+            # Asked for by another thread, after all processes were told to end.
+            _kill(process)
+            raise RuntimeError("no worker process can start: Python is ending.")
         # The process holds it alone now: it closes when the process ends, however that ends.
         others.close()
+        # Not an argument of the process, which could die before it has read so much and leave this one writing.
+        self._pickled = pickled
         self._results = queue.SimpleQueue()
         threading.Thread(target=_take_in, args=(self._connection, self._results), daemon=True).start()
 
     def ask(self, number):
         with contextlib.suppress(OSError):  # It died: its results say so.
+            if self._pickled is not None:
+                self._connection.send_bytes(self._pickled)
+                self._pickled = None
             self._connection.send(number)
 
     def result(self):
         """The next batch and None, or None and what was raised; None in place of both where the process died."""
         return self._results.get()
 
-    def end(self):
-        if self in _running:  # An iterator may be dropped after `_end_all`.
-            # At once: a worker takes no SIGTERM, and what it is making nobody wants.
-            self._process.kill()
-            self._process.join()
-            _running.discard(self)
 
-
-_running = set()
+def _kill(process):
+    if process.pid is not None:
+        process.kill()
+        process.join()
 
 
 def _take_in(connection, results):
-    with connection, contextlib.suppress(EOFError, OSError):
+    # The connection closes when the last has let go of it: the other thread may be writing.
+    try:
         while True:
-            results.put(pickle.loads(connection.recv_bytes()))
-    results.put(None)
-
-
-def _end(workers, *which):
-    """Ends those of a list of workers, all of them by default, and takes them out."""
-    for place in which or range(len(workers)):
-        if workers[place] is not None:
-            workers[place].end()
-            workers[place] = None
-
-
-@atexit.register
-def _end_all():
-    for worker in tuple(_running):
-        worker.end()
+            answer = connection.recv_bytes()
+            try:
+                result = pickle.loads(answer)
+            except Exception as error:
+                result = None, (error, traceback.format_exc())
+            results.put(result)
+    except (EOFError, OSError):
+        pass
+    finally:
+        results.put(None)

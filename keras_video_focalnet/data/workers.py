@@ -49,18 +49,21 @@ def batches_by_number(make_batch, first=0, stop=None, workers=0):
     return grain.MapDataset.range(first, last).map(make_batch).to_iter_dataset(options)
 
 
-def work(connection, pickled):
+def work(connection):
     """What a worker process does: it answers numbers by batches, until the process that started it kills it.
 
     Args:
-        connection: Gives numbers; takes for each a pickled pair, as `_answer` makes it.
-        pickled: The function from a number to a batch, by cloudpickle, from the process that started this one.
+        connection: Gives first the function from a number to a batch, by cloudpickle, then numbers; takes for each a
+            pickled pair, as `_answer` makes it.
     """
     # A signal to the whole group is for the main process: it saves what is to be saved, and then stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A program that a batch starts must not hold it open when this process is gone.
+    os.set_inheritable(connection.fileno(), False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
+        pickled = connection.recv_bytes()
         while True:
             connection.send_bytes(_answer(pickled, connection.recv()))
 
@@ -71,12 +74,12 @@ def _answer(pickled, number):
         return pickle.dumps((_function(pickled)(number), None), protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         text = traceback.format_exc()
-        try:
-            answer = pickle.dumps((None, (error, text)))
-            pickle.loads(answer)
-        except Exception:
-            answer = pickle.dumps((None, (RuntimeError(repr(error)), text)))
-        return answer
+        if not isinstance(error, StopIteration):  # That would end the data without a word.
+            with contextlib.suppress(Exception):
+                answer = pickle.dumps((None, (error, text)))
+                pickle.loads(answer)
+                return answer
+        return pickle.dumps((None, (RuntimeError(repr(error)), text)))
 
 
 @functools.cache

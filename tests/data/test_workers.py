@@ -1,9 +1,12 @@
 """Worker processes: they load no backend, outlive signals, are replaced when they die, and end with their parent."""
 
+import functools
 import gc
 import multiprocessing
+import multiprocessing.spawn
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,8 +77,12 @@ def dies_while_it_hands_over(number):
 
 
 def _write_half_and_die(self, content, *_):
-    os.write(self.fileno(), bytes(content)[:1000])
-    os.kill(os.getpid(), signal.SIGKILL)
+    # The length goes before the batch, by a call of its own.
+    half = bytes(content) if len(content) < 100 else bytes(content)[: len(content) // 2]
+    while half:
+        half = half[os.write(self.fileno(), half) :]
+    if len(content) >= 100:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("make_batch", [dies_once, dies_while_it_hands_over])
@@ -99,24 +106,38 @@ class OfTwoParts(Exception):
         super().__init__(one + two)
 
 
+class DoesNotLoad:
+    """A batch that can be written, but not read."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
 def raises(number):
     if number == 3:
         raise KeyError("no such video")
     if number == 13:
         raise OfTwoParts("a", "b")
+    if number == 23:
+        raise StopIteration
+    if number == 33:
+        return (DoesNotLoad(),)
     return (np.array(number),)
 
 
-def slow_from_the_third(number):
-    time.sleep(number // 2)
+def waits_from_the_third(number):
+    while number > 1 and not os.path.exists(os.environ["GO_ON"]):
+        time.sleep(0.01)
     return (np.full(100_000, number),)
 
 
-def test_a_wait_that_is_interrupted_loses_no_batch():
+def test_a_wait_that_is_interrupted_loses_no_batch(tmp_path, monkeypatch):
+    monkeypatch.setenv("GO_ON", str(tmp_path / "go on"))
+
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    batches = iter(batches_by_number(slow_from_the_third, stop=4, workers=2))
+    batches = iter(batches_by_number(waits_from_the_third, stop=4, workers=2))
     given = [int(next(batches)[0][0]) for _ in range(2)]
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
@@ -124,19 +145,44 @@ def test_a_wait_that_is_interrupted_loses_no_batch():
         with pytest.raises(KeyboardInterrupt):
             next(batches)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    (tmp_path / "go on").touch()
     assert given + [int(batch[0]) for (batch,) in batches] == list(range(4))
 
 
-@pytest.mark.parametrize(("bad", "kind", "message"), [(3, KeyError, "no such"), (13, RuntimeError, "OfTwoParts.'ab'")])
-def test_what_a_worker_raises_is_raised_here_and_the_batch_can_be_asked_for_again(bad, kind, message):
+@pytest.mark.parametrize(
+    ("bad", "kind", "message", "where"),
+    [
+        (3, KeyError, "no such", "in raises"),
+        (13, RuntimeError, "OfTwoParts.'ab'", "in raises"),
+        (23, RuntimeError, "StopIteration", "in raises"),
+        (33, ValueError, "no number", "pickle.loads"),
+    ],
+)
+def test_what_a_worker_raises_is_raised_here_and_the_batch_can_be_asked_for_again(bad, kind, message, where):
     batches = iter(batches_by_number(raises, first=bad - 1, workers=2))
     assert int(next(batches)[0]) == bad - 1
     for _ in range(2):
         with pytest.raises(kind, match=message) as caught:
             next(batches)
-        assert "in raises" in str(caught.value.__cause__)
+        assert where in str(caught.value.__cause__)
     batches.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(batches)
+
+
+def large(number, ballast):
+    return (np.array([number, len(ballast)]),)
+
+
+def test_a_large_function_and_workers_that_die_before_they_read_it(monkeypatch):
+    batches = batches_by_number(functools.partial(large, ballast=bytes(5_000_000)), stop=2, workers=2)
+    assert [batch[0].tolist() for batch in batches] == [[0, 5_000_000], [1, 5_000_000]]
+    # In place of Python.
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(shutil.which("false")))
+    with pytest.raises(RuntimeError, match="died twice while it made batch 0"):
+        next(iter(batches))
 
 
 def test_an_iterator_that_is_dropped_ends_its_workers():

@@ -57,8 +57,9 @@ def train(distribution, recipe, give):
             keras.losses.CategoricalCrossentropy(from_logits=True),
             weighted_metrics=[keras.metrics.TopKCategoricalAccuracy(1, name="top1")],
         )
-        # In the first step TensorFlow would trace that step twice.
-        model.optimizer.build(model.trainable_variables)
+        if not recipe:
+            # In the first step TensorFlow would trace that step twice; with `recipe` what `fit` makes is tried too.
+            model.optimizer.build(model.trainable_variables)
     losses = []
     record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: losses.append(float(logs["loss"])))
     validation = give(distribution, _batches(seed=1))
