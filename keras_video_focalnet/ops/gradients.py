@@ -49,22 +49,23 @@ def rematerialized(function, x):
         return checkpoint(again, x, use_reentrant=False, preserve_rng_state=False)
 
 
-def _is_floating(array):
-    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(array.dtype))
-
-
 def _rematerialized_by_xla_on_cpu(function, x):
     """There `jax.checkpoint` changes nothing: XLA finds that it computes the same twice and computes it once."""
     import jax
     from jax.extend.core import jaxpr_as_fun
 
-    # What the function closes over becomes an argument where it has a gradient.
+    def may_have_gradient(constant):
+        is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(constant.dtype))
+        return is_float and isinstance(constant, jax.core.Tracer)
+
+    # What the function closes over becomes an argument where it may have a gradient. Fixed arrays have none, and
+    # functions with a gradient of their own close over some (Winograd's matrices).
     traced = jax.make_jaxpr(function)(x)
-    weights = [constant for constant in traced.consts if _is_floating(constant)]
+    weights = [constant for constant in traced.consts if may_have_gradient(constant)]
 
     def pure(x, *weights):
         weights = iter(weights)
-        constants = [next(weights) if _is_floating(constant) else constant for constant in traced.consts]
+        constants = [next(weights) if may_have_gradient(constant) else constant for constant in traced.consts]
         return tuple(jaxpr_as_fun(traced.replace(consts=constants))(x))
 
     run = jax.custom_vjp(pure)

@@ -20,6 +20,7 @@ from keras_video_focalnet.layers import (
 from keras_video_focalnet.layers.dense import Dense
 from keras_video_focalnet.layers.dropout import Dropout
 from keras_video_focalnet.layers.layer_normalization import LayerNormalization
+from keras_video_focalnet.ops.formulation import force
 from tests.gradients import loss_and_gradients, values_and_gradients
 
 BACKEND = keras.backend.backend()
@@ -151,10 +152,11 @@ def gradients_of_block(rematerialize):
     return loss_and_gradients(model)(x, np.arange(2))
 
 
-@pytest.mark.parametrize("rematerialize", ["cheap", True])
-def test_a_rematerialized_block_drops_the_same_in_both_passes(rematerialize):
-    loss, gradients = gradients_of_block(False)
-    again, gradients_again = gradients_of_block(rematerialize)
+@pytest.mark.parametrize(("rematerialize", "temporal_conv"), [("cheap", "convolution"), (True, "winograd")])
+def test_a_rematerialized_block_drops_the_same_in_both_passes(rematerialize, temporal_conv):
+    with force(temporal_conv=temporal_conv):
+        loss, gradients = gradients_of_block(False)
+        again, gradients_again = gradients_of_block(rematerialize)
     assert again == pytest.approx(loss, rel=1e-6)
     for one, other in zip(gradients, gradients_again, strict=True):
         np.testing.assert_allclose(other, one, atol=1e-6)
