@@ -1,6 +1,7 @@
 """Video-FocalNet block (paper Figure 2b)."""
 
 import contextlib
+import functools
 
 import keras
 from keras import ops
@@ -50,8 +51,8 @@ class FocalBlock(keras.layers.Layer):
         drop_path_per: `"frame"` (as the reference) or `"clip"`, see `StochasticDepth`.
         rematerialize: what the backward pass computes again instead of keeping it (Chen et al. 2016): False, nothing;
             `"cheap"`, norms, activations and gated sums, half of what there is, for about a tenth more time; True, all
-            between the block's input and outputs, for about a third more time. For second derivatives set False, or
-            call the block inside `keras_video_focalnet.ops.formulation.force(gradients="automatic")`.
+            but the inputs of its modulation and of its MLP, for about a third more time. For second derivatives set
+            False, or call the block inside `keras_video_focalnet.ops.formulation.force(gradients="automatic")`.
         quantized: which layers inside are quantized, as `get_config` tells of a block after `quantize`, or None.
         **kwargs: of `keras.layers.Layer`.
 
@@ -147,27 +148,38 @@ class FocalBlock(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         if not training:
-            return self._forward(inputs)
+            tokens, *modulators = self._modulate(inputs)
+            return self._mix(tokens), *modulators
         # Drawn here: what is computed twice must be the same twice.
         shape = tuple(ops.shape(inputs))
         same_shape = (self.modulation.dropout, self.drop_path_1, self.dropout, self.drop_path_2)
-        kept = [layer.draw(shape) for layer in same_shape]
-        kept.append(self.hidden_dropout.draw((*shape[:-1], self.fc1.units)))
-        if self.rematerialize is True:
-            return rematerialized(lambda x: self._forward(x, True, *kept), inputs)
-        with recomputing() if self.rematerialize == "cheap" else contextlib.nullcontext():
-            return self._forward(inputs, True, *kept)
+        modulated, path_1, mixed, path_2 = (layer.draw(shape) for layer in same_shape)
+        hidden = self.hidden_dropout.draw((*shape[:-1], self.fc1.units))
 
-    def _forward(self, inputs, training=False, modulated=None, path_1=None, mixed=None, path_2=None, hidden=None):
-        """The block, given what dropouts keep: of modulation, first branch, MLP, second branch and hidden units."""
+        modulate = functools.partial(self._modulate, training=training, modulated=modulated, path=path_1)
+        mix = functools.partial(self._mix, training=training, mixed=mixed, path=path_2, hidden=hidden)
+        if self.rematerialize is True:
+            # Each half by itself: what they compute again never lies in memory at the same time.
+            tokens, *modulators = rematerialized(modulate, inputs)
+            (tokens,) = rematerialized(lambda x: (mix(x),), tokens)
+            return tokens, *modulators
+        with recomputing() if self.rematerialize == "cheap" else contextlib.nullcontext():
+            tokens, *modulators = modulate(inputs)
+            return mix(tokens), *modulators
+
+    def _modulate(self, inputs, training=False, modulated=None, path=None):
+        """The first half, given what its dropouts keep: tokens and both modulators."""
         x = inputs if self.use_postln else self.norm1(inputs)
         x, spatial_modulator, temporal_modulator = self.modulation(x, training=training, kept=modulated)
         if self.use_postln:
             x = self.norm1(x)
         if self.gamma_1 is not None:
             x = self.gamma_1(x)
-        tokens = _add(inputs, self._cast(self.drop_path_1(x, training=training, kept=path_1)))
+        tokens = _add(inputs, self._cast(self.drop_path_1(x, training=training, kept=path)))
+        return tokens, self._cast(spatial_modulator), self._cast(temporal_modulator)
 
+    def _mix(self, tokens, training=False, mixed=None, path=None, hidden=None):
+        """The second half, the MLP, given what its dropouts keep: of its output, the branch and the hidden units."""
         x = tokens if self.use_postln else self.norm2(tokens)
         x = self.hidden_dropout(self.fc1(x), training=training, kept=hidden)
         x = self.dropout(self.fc2(x), training=training, kept=mixed)
@@ -175,8 +187,7 @@ class FocalBlock(keras.layers.Layer):
             x = self.norm2(x)
         if self.gamma_2 is not None:
             x = self.gamma_2(x)
-        tokens = _add(tokens, self._cast(self.drop_path_2(x, training=training, kept=path_2)))
-        return tokens, self._cast(spatial_modulator), self._cast(temporal_modulator)
+        return _add(tokens, self._cast(self.drop_path_2(x, training=training, kept=path)))
 
     def _cast(self, x):
         """Back to the block's own dtype: a layer inside may have another policy."""

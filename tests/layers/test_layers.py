@@ -1,5 +1,6 @@
 """The checks that Keras applies to its own layers, and what is particular to ours."""
 
+import collections
 import json
 import subprocess
 import sys
@@ -163,15 +164,20 @@ def test_a_rematerialized_block_drops_the_same_in_both_passes(rematerialize, tem
 
 
 def test_rematerialization_computes_again(monkeypatch):
-    calls = []
-    forward = FocalBlock._forward
-    monkeypatch.setattr(FocalBlock, "_forward", lambda *arguments: calls.append(1) or forward(*arguments))
+    calls = collections.Counter()
+
+    def count(half):
+        compute = getattr(FocalBlock, half)
+        monkeypatch.setattr(FocalBlock, half, lambda *args, **kwargs: calls.update([half]) or compute(*args, **kwargs))
+
+    count("_modulate")
+    count("_mix")
     gradients_of_block(False)
-    kept = len(calls)
+    once = calls.copy()
     calls.clear()
     gradients_of_block(True)
     # JAX computes again what it traced once; that it does is a matter of memory.
-    assert len(calls) > kept or BACKEND == "jax"
+    assert all(calls[half] > once[half] for half in once) or BACKEND == "jax"
 
 
 def test_a_rematerialized_block_takes_the_weights_of_a_stateless_call():
@@ -226,7 +232,7 @@ def test_rematerialization_takes_less_memory():
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="only PyTorch tells what it keeps for the backward pass")
-@pytest.mark.parametrize("rematerialize,most", [(False, 31), ("cheap", 17), (True, 1.1)])
+@pytest.mark.parametrize("rematerialize,most", [(False, 31), ("cheap", 17), (True, 2.1)])
 def test_what_a_block_keeps(rematerialize, most):
     """In tensors of the size of its input, weights included; 4 of them are the hidden units."""
     import torch
