@@ -5,10 +5,9 @@ BIN := $(VENV)/bin
 # Compiling all of what is installed takes longer than installing it, and most of it is never imported.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 BACKENDS := tensorflow jax torch
-# For the two cores that the tests are measured on: two suites side by side, or two processes of a suite run by itself.
-JOBS ?= 2
+# Two processes for the two cores that the tests are measured on.
 WORKERS ?= 2
-# A test that hangs is ended with its process, after what every thread was doing was told; the run goes on.
+# A test that hangs is ended with its process, after what every thread was doing was told; with WORKERS the run goes on.
 PYTEST := $(BIN)/python -m pytest -q -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What a test under XLA takes is what compiling takes: it optimizes less, and JAX's processes keep what they compiled.
@@ -17,28 +16,30 @@ QUICK_XLA := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_
 	JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax-cache \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
-.PHONY: demo test test-free test-docs test-notebooks $(BACKENDS:%=test-%) lint verify clean
+.PHONY: demo test test-free test-examples test-docs test-notebooks $(BACKENDS:%=test-%) lint verify clean
 
 demo: $(VENV)/.demo
 	KERAS_BACKEND=tensorflow $(BIN)/python -m examples.camera_motion.demo
 
-# The longest suites first. What a suite prints comes when it ends, where make can hold it back.
 test: $(VENV)/.dev
-	$(MAKE) -k -j$(JOBS) $(if $(filter output-sync,$(.FEATURES)),--output-sync) WORKERS=1 \
-		$(BACKENDS:%=test-%) test-notebooks test-docs test-free
+	$(MAKE) test-free $(BACKENDS:%=test-%) test-examples
+
+# Side by side: either leaves a core idle where it starts and ends.
+test-examples: $(VENV)/.dev
+	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-docs test-notebooks
 
 test-free: $(VENV)/.dev
-	$(info $@ begins)$(PYTEST) -n $(WORKERS) -m "backend_free and not slow"
+	$(PYTEST) -n $(WORKERS) -m "backend_free and not slow"
 
 $(BACKENDS:%=test-%): test-%: $(VENV)/.dev
-	$(info $@ begins)$(QUICK_XLA) KERAS_BACKEND=$* $(PYTEST) -n $(WORKERS) -m "not backend_free and not slow"
+	$(QUICK_XLA) KERAS_BACKEND=$* $(PYTEST) -n $(WORKERS) -m "not backend_free and not slow"
 
 # The examples in docstrings; JAX prints shapes as plain tuples.
 test-docs: $(VENV)/.dev
-	$(info $@ begins)$(QUICK_XLA) KERAS_BACKEND=jax $(PYTEST) -n $(WORKERS) --doctest-modules keras_video_focalnet
+	$(QUICK_XLA) KERAS_BACKEND=jax $(PYTEST) -n $(WORKERS) --doctest-modules keras_video_focalnet
 
 test-notebooks: $(VENV)/.dev
-	$(info $@ begins)KERAS_BACKEND=tensorflow $(PYTEST) -n $(WORKERS) --nbmake notebooks
+	KERAS_BACKEND=tensorflow $(PYTEST) -n $(WORKERS) --nbmake notebooks
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -52,12 +52,11 @@ class _WorkerIterator(grain.DatasetIterator):
         self._numbers = numbers
         self._given = 0
         self._asked = 0
-        self._workers = [None] * workers
+        self._workers = [None] * min(workers, max(len(numbers), 1))
         self._is_closed = False
 
     def __next__(self):
-        if self._is_closed:
-            raise ValueError("the iterator was closed; take a new one from the data set.")
+        self._check_open()
         if self._given == len(self._numbers):
             self._stop()
             raise StopIteration
@@ -70,13 +69,19 @@ class _WorkerIterator(grain.DatasetIterator):
             batch, failure = self._wait()
             if failure:
                 error, text = failure
-                raise error from RuntimeError(f"It was raised in a worker process:\n{text}")
+                raise error from RuntimeError(
+                    f"It was raised where a batch of a worker process was made or read:\n{text}"
+                )
         except BaseException:
             # Also a signal's, anywhere above: the next call begins anew with the batch that was not given.
             self._stop()
             raise
         self._given += 1
         return batch
+
+    def _check_open(self):
+        if self._is_closed:
+            raise ValueError("the iterator was closed; take a new one from the data set.")
 
     def _start(self):
         """All at once: a process takes seconds to start."""
@@ -92,6 +97,7 @@ class _WorkerIterator(grain.DatasetIterator):
         which = self._given % len(self._workers)
         result = self._workers[which].result()
         if result is None:
+            self._check_open()  # Another thread may have closed it.
             # Whatever killed it may have been somebody else's hunger for memory.
             self._workers[which].end()
             self._workers[which] = None
@@ -137,14 +143,13 @@ class _Worker:
     def __init__(self, pickled):
         spawn = multiprocessing.get_context("spawn")
         self._connection, others = spawn.Pipe()
-        process = spawn.Process(target=work, args=(others,))
-        # At once: a worker takes no SIGTERM, and what it is making nobody wants. Called by itself where the iterator is
-        # dropped, and when Python ends, before it waits for its processes.
-        self.end = util.Finalize(self, _kill, (process,), exitpriority=100)
-        process.start()
+        self._process, self._ended = spawn.Process(target=work, args=(others,)), threading.Event()
+        # Called where the iterator is dropped, and when Python ends, before it waits for its processes.
+        self._at_last = util.Finalize(self, _kill, (self._process, self._ended), exitpriority=100)
+        self._process.start()
         if util.is_exiting():
             # Asked for by another thread, after all processes were told to end.
-            _kill(process)
+            _kill(self._process, self._ended)
             raise RuntimeError("no worker process can start: Python is ending.")
         # The process holds it alone now: it closes when the process ends, however that ends.
         others.close()
@@ -164,24 +169,36 @@ class _Worker:
         """The next batch and None, or None and what was raised; None in place of both where the process died."""
         return self._results.get()
 
+    def end(self):
+        # Python may have ended it, and be past calling anything. Only what is dead is taken from Python's list.
+        if not self._ended.is_set():
+            _kill(self._process, self._ended)
+            self._at_last.cancel()
 
-def _kill(process):
+
+def _kill(process, ended):
+    """At once: a worker takes no SIGTERM, and what it is making nobody wants."""
     if process.pid is not None:
         process.kill()
         process.join()
+    ended.set()
 
 
 def _take_in(connection, results):
     # The connection closes when the last has let go of it: the other thread may be writing.
     try:
         while True:
-            answer = connection.recv_bytes()
-            try:
-                result = pickle.loads(answer)
-            except Exception as error:
-                result = None, (error, traceback.format_exc())
-            results.put(result)
+            # Without a name: waiting for the next, it would hold the one before.
+            results.put(_loaded(connection.recv_bytes()))
     except (EOFError, OSError):
         pass
     finally:
         results.put(None)
+
+
+def _loaded(answer):
+    try:
+        return pickle.loads(answer)
+    except Exception as error:
+        failure = RuntimeError(f"a batch that a worker process made cannot be read here: {error!r}")
+        return None, (failure, traceback.format_exc())

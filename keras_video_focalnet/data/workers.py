@@ -59,8 +59,9 @@ def work(connection):
     # A signal to the whole group is for the main process: it saves what is to be saved, and then stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # A program that a batch starts must not hold it open when this process is gone.
-    os.set_inheritable(connection.fileno(), False)
+    if os.name == "posix":
+        # A program that a batch starts must not hold it open when this process is gone.
+        os.set_inheritable(connection.fileno(), False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         pickled = connection.recv_bytes()

@@ -51,8 +51,8 @@ class FocalBlock(keras.layers.Layer):
         drop_path_per: `"frame"` (as the reference) or `"clip"`, see `StochasticDepth`.
         rematerialize: what the backward pass computes again instead of keeping it (Chen et al. 2016): False, nothing;
             `"cheap"`, norms, activations and gated sums, half of what there is, for about a tenth more time; True, all
-            but the inputs of its modulation and of its MLP, for about a third more time. For second derivatives set
-            False, or call the block inside `keras_video_focalnet.ops.formulation.force(gradients="automatic")`.
+            but what enters its two halves, modulation and MLP, each with its norm and shortcut, for about a third more
+            time. For second derivatives set False.
         quantized: which layers inside are quantized, as `get_config` tells of a block after `quantize`, or None.
         **kwargs: of `keras.layers.Layer`.
 
@@ -160,7 +160,7 @@ class FocalBlock(keras.layers.Layer):
         mix = functools.partial(self._mix, training=training, mixed=mixed, path=path_2, hidden=hidden)
         if self.rematerialize is True:
             # Each half by itself: what they compute again never lies in memory at the same time.
-            tokens, *modulators = rematerialized(modulate, inputs)
+            tokens, *modulators = rematerialized(lambda x: modulate(x), inputs)
             (tokens,) = rematerialized(lambda x: (mix(x),), tokens)
             return tokens, *modulators
         with recomputing() if self.rematerialize == "cheap" else contextlib.nullcontext():

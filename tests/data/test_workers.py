@@ -157,7 +157,7 @@ def test_a_wait_that_is_interrupted_loses_no_batch(tmp_path, monkeypatch):
         (3, KeyError, "no such", "in raises"),
         (13, RuntimeError, "OfTwoParts.'ab'", "in raises"),
         (23, RuntimeError, "StopIteration", "in raises"),
-        (33, ValueError, "no number", "pickle.loads"),
+        (33, RuntimeError, "cannot be read here: ValueError.*no number", "pickle.loads"),
     ],
 )
 def test_what_a_worker_raises_is_raised_here_and_the_batch_can_be_asked_for_again(bad, kind, message, where):

@@ -177,6 +177,7 @@ def test_rematerialization_computes_again(monkeypatch):
     calls.clear()
     gradients_of_block(True)
     # JAX computes again what it traced once; that it does is a matter of memory.
+    assert set(once) == {"_modulate", "_mix"}
     assert all(calls[half] > once[half] for half in once) or BACKEND == "jax"
 
 
@@ -232,8 +233,8 @@ def test_rematerialization_takes_less_memory():
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="only PyTorch tells what it keeps for the backward pass")
-@pytest.mark.parametrize("rematerialize,most", [(False, 31), ("cheap", 17), (True, 2.1)])
-def test_what_a_block_keeps(rematerialize, most):
+@pytest.mark.parametrize(("rematerialize", "least", "most"), [(False, 17, 31), ("cheap", 2.1, 17), (True, 1.9, 2.1)])
+def test_what_a_block_keeps(rematerialize, least, most):
     """In tensors of the size of its input, weights included; 4 of them are the hidden units."""
     import torch
 
@@ -253,7 +254,7 @@ def test_what_a_block_keeps(rematerialize, most):
         outputs = block(tokens, training=True)
     storages = [kept().tensor.untyped_storage() for kept in alive if kept() is not None]
     sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
-    assert sum(sizes.values()) / (4 * tokens.numel()) < most
+    assert least < sum(sizes.values()) / (4 * tokens.numel()) < most
     outputs[0].sum().backward()
     assert torch.isfinite(tokens.grad).all()
 
