@@ -159,7 +159,8 @@ class FocalBlock(keras.layers.Layer):
         modulate = functools.partial(self._modulate, training=training, modulated=modulated, path=path_1)
         mix = functools.partial(self._mix, training=training, mixed=mixed, path=path_2, hidden=hidden)
         if self.rematerialize is True:
-            # Each half by itself: what they compute again never lies in memory at the same time.
+            # Each half by itself: what they compute again never lies in memory at the same time. As functions with a
+            # name, which TensorFlow asks for where it refuses second derivatives.
             tokens, *modulators = rematerialized(lambda x: modulate(x), inputs)
             (tokens,) = rematerialized(lambda x: (mix(x),), tokens)
             return tokens, *modulators
