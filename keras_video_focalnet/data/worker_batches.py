@@ -170,8 +170,8 @@ class _Worker:
         return self._results.get()
 
     def end(self):
-        # Where Python is ending it did so already, and little can be called any more. An interrupted end leaves the worker
-        # on the list of what is ended then.
+        # Where Python is ending it did so already, and little can be called any more. An interrupted end leaves the
+        # worker on the list of what is ended then.
         if not self._ended.is_set():
             _kill(self._process, self._ended)
             self._at_last.cancel()
