@@ -106,6 +106,7 @@ class _WorkerIterator(grain.DatasetIterator):
                 self._ask(place)
             result = self._workers[which].result()
         if result is None:
+            self._check_open()
             raise RuntimeError(
                 f"a worker process died twice while it made batch {self._numbers[self._given]}; a system short of "
                 "memory kills processes, and so may a damaged video: names(number) of the data set tells which are "
@@ -143,13 +144,14 @@ class _Worker:
     def __init__(self, pickled):
         spawn = multiprocessing.get_context("spawn")
         self._connection, others = spawn.Pipe()
-        self._process, self._ended = spawn.Process(target=work, args=(others,)), threading.Event()
-        # Called where the iterator is dropped, and when Python ends, before it waits for its processes.
-        self._at_last = util.Finalize(self, _kill, (self._process, self._ended), exitpriority=100)
-        self._process.start()
+        process = spawn.Process(target=work, args=(others,))
+        # Called by itself where the iterator is dropped, and when Python ends, before it waits for its processes. Does
+        # nothing the second time, nor in a fork of this process.
+        self.end = util.Finalize(self, _kill, (process,), exitpriority=100)
+        process.start()
         if util.is_exiting():
             # Asked for by another thread, after all processes were told to end.
-            _kill(self._process, self._ended)
+            _kill(process)
             raise RuntimeError("no worker process can start: Python is ending.")
         # The process holds it alone now: it closes when the process ends, however that ends.
         others.close()
@@ -169,20 +171,12 @@ class _Worker:
         """The next batch and None, or None and what was raised; None in place of both where the process died."""
         return self._results.get()
 
-    def end(self):
-        # Where Python is ending it did so already, and little can be called any more. An interrupted end leaves the
-        # worker on the list of what is ended then.
-        if not self._ended.is_set():
-            _kill(self._process, self._ended)
-            self._at_last.cancel()
 
-
-def _kill(process, ended):
+def _kill(process):
     """At once: a worker takes no SIGTERM, and what it is making nobody wants."""
     if process.pid is not None:
         process.kill()
         process.join()
-    ended.set()
 
 
 def _take_in(connection, results):
