@@ -2,8 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# Compiling all of what is installed takes longer than installing it, and most of it is never imported.
+# Compiling all of what is installed takes longer than installing it, and most of it is never imported. What is imported
+# is compiled once and kept, whatever the caller's environment says: else every process would compile it again.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 BACKENDS := tensorflow jax torch
 # Two processes for the two cores that the tests are measured on.
 WORKERS ?= 2

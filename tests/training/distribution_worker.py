@@ -29,12 +29,17 @@ def main():
 
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * arguments.devices)
-    distribution = choose({"None": None}.get(arguments.distribute, arguments.distribute))
-    results = train(distribution, arguments.recipe, whole if arguments.whole_batches else shares)
-    results["process"] = [distribution.process_index, distribution.process_count, distribution.replicas]
+    distribution = choose(arguments.distribute)
+    np.savez(arguments.out, **results(distribution, arguments.recipe, whole if arguments.whole_batches else shares))
+
+
+def results(distribution, recipe, give):
+    """What this process has to tell, as arrays by name."""
+    told = train(distribution, recipe, give)
+    told["process"] = [distribution.process_index, distribution.process_count, distribution.replicas]
     if keras.backend.backend() != "jax":
-        results["kept"] = kept(distribution)
-    np.savez(arguments.out, **results)
+        told["kept"] = kept(distribution)
+    return {name: np.asarray(value) for name, value in told.items()}
 
 
 def train(distribution, recipe, give):

@@ -1,5 +1,6 @@
 """Several devices or processes on 127.0.0.1 train the model that one device trains on the same batches."""
 
+import functools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from keras_video_focalnet.training.distribution import Distribution, choose
+from tests.training import distribution_worker
 
 BACKEND = keras.backend.backend()
 ROOT = Path(__file__).parents[2]
@@ -66,8 +68,8 @@ def run(folder, distribute, count, *options):
     processes = []
     for index, environment in enumerate(environments(distribute, count)):
         # Where there is a CPU alone, several processes are found by themselves, several devices on JAX.
-        name = distribute if distribute in (None, "mirrored") else "auto"
-        command = [sys.executable, "-m", "tests.training.distribution_worker", str(name)]
+        name = distribute if distribute == "mirrored" else "auto"
+        command = [sys.executable, "-m", "tests.training.distribution_worker", name]
         with open(folder / f"{index}.log", "wb") as log:
             processes.append(
                 subprocess.Popen(
@@ -99,17 +101,10 @@ def run(folder, distribute, count, *options):
     return results
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The results of one device, by the worker's options."""
-    results = {}
-
-    def once(*options):
-        if options not in results:
-            (results[options],) = run(tmp_path_factory.mktemp("alone") / "run", None, 1, *options)
-        return results[options]
-
-    return once
+@functools.cache
+def alone(recipe):
+    """The results of one device, in this process."""
+    return distribution_worker.results(choose(None), recipe, distribution_worker.shares)
 
 
 @pytest.mark.parametrize("recipe", [(), pytest.param(("--recipe",), marks=pytest.mark.slow)], ids=["keras", "recipe"])
@@ -124,10 +119,10 @@ def alone(tmp_path_factory):
         ("torch", "process_group", 2, 2, ()),
     ],
 )
-def test_training_is_that_of_one_device(backend, distribute, processes, replicas, options, recipe, alone, tmp_path):
+def test_training_is_that_of_one_device(backend, distribute, processes, replicas, options, recipe, tmp_path):
     if backend != BACKEND:
         pytest.skip(f"{distribute} is a way of {backend}")
-    expected = alone(*recipe)
+    expected = alone(bool(recipe))
     results = run(tmp_path / "run", distribute, processes, *options, *recipe)
     assert [tuple(result["process"]) for result in results] == [(i, processes, replicas) for i in range(processes)]
     for result in results:
