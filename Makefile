@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # is compiled once and kept, whatever the caller's environment says: else every process would compile it again.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
-export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 BACKENDS := tensorflow jax torch
 # Two processes for the two cores that the tests are measured on.
 WORKERS ?= 2

@@ -22,7 +22,7 @@ VARIANTS = {"none": False, "cheap results": "cheap", "stages 0 and 1": (True, Tr
 @click.option("--batches", default="2", show_default=True, help="Clips a step.")
 @click.option("--frames", default=8, show_default=True, help="Frames a clip.")
 @click.option("--subjects", default=SUBJECTS, show_default=True, help="What to measure, by name.")
-@click.option("--variants", default=",".join(VARIANTS), show_default=True, help="What to rematerialize, by name.")
+@click.option("--variants", default=",".join(VARIANTS), show_default=True, help="What ours rematerializes, by name.")
 @click.option("--calls", default=3, show_default=True, help="Steps of each, after two that are not counted.")
 @click.option("--in-use", is_flag=True, help="Count memory in use; times then mean nothing.")
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "gpu"]), help="On a GPU everything is bfloat16.")
@@ -31,7 +31,7 @@ def main(sizes, batches, frames, subjects, variants, calls, in_use, device, name
     """Prints a table and writes `results/memory-DEVICE.json`."""
     if in_use:
         os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
-    ours = _chosen(variants)
+    ours = chosen_variants(variants)
     rows = []
     for size in sizes.split(","):
         for batch in map(int, batches.split(",")):
@@ -59,7 +59,8 @@ def main(sizes, batches, frames, subjects, variants, calls, in_use, device, name
             click.echo(table(*as_table(rows[first:])))
 
 
-def _chosen(variants):
+def chosen_variants(variants):
+    """What to rematerialize, by name, of names in one string."""
     chosen = [name.strip() for name in variants.split(",")]
     if unknown := [name for name in chosen if name not in VARIANTS]:
         raise click.BadParameter(f"{unknown[0]!r} is none of: {', '.join(VARIANTS)}.", param_hint="--variants")

@@ -4,6 +4,7 @@ import click
 import pytest
 
 from benchmarks import alternation
+from benchmarks.memory import chosen_variants
 from benchmarks.subjects import CEILINGS, SUBJECTS, Subject, clip_of, parse
 
 pytestmark = pytest.mark.backend_free
@@ -38,3 +39,9 @@ def test_an_unknown_subject_is_refused():
     assert [subject.label for subject in parse("ours jax,ours torch")] == ["ours jax", "ours torch"]
     with pytest.raises(click.BadParameter, match="there is no subject 'ours cray'"):
         parse("ours cray")
+
+
+def test_an_unknown_variant_is_refused():
+    assert chosen_variants("none, all") == {"none": False, "all": True}
+    with pytest.raises(click.BadParameter, match="'most' is none of: none, cheap results, stages 0 and 1, all"):
+        chosen_variants("all,most")

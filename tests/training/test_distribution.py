@@ -104,7 +104,8 @@ def run(folder, distribute, count, *options):
 @functools.cache
 def alone(recipe):
     """The results of one device, in this process."""
-    return distribution_worker.results(choose(None), recipe, distribution_worker.shares)
+    with keras.device("cpu"):  # as the others
+        return distribution_worker.results(choose(None), recipe, distribution_worker.shares)
 
 
 @pytest.mark.parametrize("recipe", [(), pytest.param(("--recipe",), marks=pytest.mark.slow)], ids=["keras", "recipe"])
