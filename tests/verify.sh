@@ -47,6 +47,8 @@ run "$PYTHON" -m benchmarks.inference --sizes base --batches 4 --rounds 3 --name
 step "training steps and their memory"
 run "$PYTHON" -m benchmarks.training
 run "$PYTHON" -m benchmarks.memory
+run "$PYTHON" -m benchmarks.memory --sizes base --variants none,all --calls 1 --name memory-base
+run "$PYTHON" -m benchmarks.memory --sizes base --batches 1 --frames 16 --variants none,all --calls 1 --name memory-base-16-frames
 run "$PYTHON" -m benchmarks.memory --in-use --name memory-in-use
 
 step "every formulation, forced, at golden parity"
