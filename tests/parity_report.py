@@ -2,7 +2,7 @@
 
 Logits are absolute, features and modulators relative to the largest value, gradients are the worst parameter's norm of
 difference over norm, trained parameters that of all together. It fails where a figure is above its tolerance, except
-for the last line, which is told and not tested: see `test_gradients_with_every_option_at_other_clips`.
+for the last line, which is told and not tested: see `test_gradients_with_every_option`.
 """
 
 import os
@@ -13,7 +13,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 from tests.models import test_parity as parity
+from tests.precision import double_precision, rounded_once
 from tests.training import golden_run
+
+BOTH = ("micro", "micro_options")
 
 
 def row(what, worst, tolerance):
@@ -36,9 +39,14 @@ def main():
         above |= row(f"features and modulators, {mode}, {len(folders)} folders", error, parity.FEATURES)
     gradients = max(parity.golden_gradient_errors("micro").values())
     above |= row("gradients, micro", gradients, parity.GRADIENTS)
-    if keras.backend.backend() == "tensorflow":
-        error = max(parity.golden_gradient_errors("micro_options", dtype="float64").values())
-        above |= row("gradients, micro_options in float64", error, parity.GRADIENTS)
+    with double_precision():
+        error = max(max(parity.golden_gradient_errors(name, dtype="float64").values()) for name in BOTH)
+    above |= row("gradients, both folders in float64", error, parity.GRADIENTS)
+    for jit_compile in (False, True) if "graph" in parity.MODES else (False,):
+        with rounded_once():
+            error = max(parity.golden_gradient_errors("micro_options", jit_compile).values())
+        by = ", XLA" if jit_compile else ""
+        above |= row(f"gradients, micro_options, rounded once{by}", error, parity.GRADIENTS)
     error = max(parity.oracle_gradient_errors())
     above |= row("gradients, micro_options at other clips", error, parity.GRADIENTS)
     trained = golden_run.errors(jit_compile=keras.backend.backend() == "jax")
@@ -46,7 +54,7 @@ def main():
     above |= row("12 steps of training: gradient norms", trained.gradient_norm, golden_run.GRADIENT_NORM)
     above |= row("12 steps of training: parameters", trained.parameters, golden_run.PARAMETERS)
     error = max(parity.golden_gradient_errors("micro_options").values())
-    row("gradients, micro_options at the golden clip", error, parity.GRADIENTS)
+    row("gradients, micro_options, backend's kernels", error, parity.GRADIENTS)
     return int(above)
 
 

@@ -3,6 +3,7 @@
 import keras
 import pytest
 
+from tests.precision import double_precision
 from tests.training import golden_run
 
 
@@ -24,7 +25,7 @@ def test_the_run_is_the_references_compiled_by_xla():
     check(golden_run.errors(jit_compile=True), golden_run.LOSS, golden_run.GRADIENT_NORM, golden_run.PARAMETERS)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras computes in float64 on TensorFlow alone")
 def test_the_run_is_the_references_in_double_precision():
     """Without rounding: what is left is the golden file's own, which is float32."""
-    check(golden_run.errors(jit_compile=False, dtype="float64"), 1e-6, 1e-6, 1e-6)
+    with double_precision():
+        check(golden_run.errors(jit_compile=keras.backend.backend() == "jax", dtype="float64"), 1e-6, 1e-6, 1e-6)

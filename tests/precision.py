@@ -1,0 +1,69 @@
+"""float64 on every backend, and float32 in which every operation rounds once."""
+
+import contextlib
+import functools
+import types
+from unittest import mock
+
+import keras
+from keras import ops
+from keras.src.backend.common import dtypes
+
+from keras_video_focalnet.layers import dense, focal_modulation, layer_normalization, patch_embedding
+
+# What the layers call, and round more than once in; the rest are sums and products of two tensors.
+OPERATIONS = {
+    dense: ("linear", "linears"),
+    focal_modulation: ("depthwise_conv2d", "temporal_conv", "gelu", "gated_sum", "_product"),
+    layer_normalization: ("layer_norm",),
+}
+OF_KERAS = {focal_modulation: "mean", patch_embedding: "conv"}
+
+
+@contextlib.contextmanager
+def double_precision():
+    """Let a model with `dtype="float64"` compute in it.
+
+    On JAX and PyTorch Keras takes float64 for float32 wherever it works a type out, so that such a model loses half of
+    its digits on the way; JAX has to be told besides.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, float64="float64"))
+        if keras.backend.backend() == "jax":
+            import jax
+
+            stack.enter_context(jax.enable_x64(True))
+        yield
+
+
+@contextlib.contextmanager
+def rounded_once():
+    """Let every operation of a float32 model, and its gradient, work in float64 and round its results to float32.
+
+    What is left is the rounding that float32 cannot do without, the same on every backend and machine. What a
+    backend's kernels add to it, mostly by summing in float32, is not.
+    """
+    with double_precision(), contextlib.ExitStack() as stack:
+        for module, names in OPERATIONS.items():
+            for name in names:
+                stack.enter_context(mock.patch.object(module, name, _rounding_once(getattr(module, name))))
+        for module, name in OF_KERAS.items():
+            namespace = types.SimpleNamespace(**{**vars(ops), name: _rounding_once(getattr(ops, name))})
+            stack.enter_context(mock.patch.object(module, "ops", namespace))
+        yield
+
+
+def _rounding_once(operation):
+    @functools.wraps(operation)
+    def rounded(*arguments, **options):
+        return _cast(operation(*_cast(arguments, "float32", "float64"), **options), "float64", "float32")
+
+    return rounded
+
+
+def _cast(value, old, new):
+    """`value`, or all in it if it is a sequence, cast to the type `new` where its type is `old`."""
+    if isinstance(value, (list, tuple)):
+        return [_cast(each, old, new) for each in value]
+    is_tensor = isinstance(value, keras.Variable) or keras.ops.is_tensor(value)
+    return ops.cast(value, new) if is_tensor and keras.backend.standardize_dtype(value.dtype) == old else value
