@@ -20,6 +20,7 @@ _PUBLIC = {
     "LayerScale": "layers",
     "LayerwiseAdamW": "training.optimizers",
     "Mixing": "data.mixing",
+    "Muon": "training.optimizers",
     "PatchEmbedding": "layers",
     "RandAugment": "data.rand_augment",
     "RandomErasing": "data.transforms",

@@ -1,8 +1,11 @@
-"""The optimizers of the recipes: PyTorch's SGD for the published runs, AdamW by depth for fine-tuning.
+"""The optimizers of the recipes: PyTorch's SGD for published runs, AdamW by depth for fine-tuning, Muon from scratch.
 
-Each states its rule twice, for one variable and for all at once: PyTorch, which compiles nothing, would otherwise spend
-more time on launching operations than on the update.
+The first two state their rule twice, for one variable and for all at once: PyTorch, which compiles nothing, would
+otherwise spend more time on launching operations than on the update.
 """
+
+import math
+import re
 
 import keras
 from keras import ops
@@ -181,6 +184,78 @@ class LayerwiseAdamW(_CommonRules, _as_built(keras.optimizers.AdamW)):
 
     def get_config(self):
         return {**super().get_config(), "multipliers": dict(self.multipliers)}
+
+
+@keras.saving.register_keras_serializable(package="keras_video_focalnet")
+class Muon(_CommonRules, keras.optimizers.Muon):
+    """Keras's Muon for kernels of convolutions too: every update of a matrix has singular values near 1.
+
+    A matrix is the kernel of a dense layer, a tap of a temporal convolution, or the kernel of any other convolution
+    with its patch flattened to one axis. The classifier, the stem, depth-wise kernels and vectors take Adam's update.
+    The first is scaled to the size of the second (Liu et al. 2025), so that both share a rate. Clipping and decoupled
+    weight decay are as in `LayerwiseAdamW`.
+
+    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982.
+
+    Args:
+        learning_rate: float, schedule or callable.
+        weight_decay: float; `exclude_from_weight_decay` excludes further variables.
+        exclude_layers: regular expressions; what matches the path of a variable has it take Adam's update.
+        adam_beta_2: float in [0, 1).
+        **kwargs: of `keras.optimizers.Muon`: `momentum`, `ns_steps`, `use_ema`, ...
+
+    Attributes:
+        gradient_norm: float32 variable, once built: the global norm of the last update's gradient before clipping.
+
+    Example:
+    >>> weight = keras.Variable([[3.0, 0.0], [0.0, 4.0]])
+    >>> Muon(1.0, weight_decay=0.0).apply([ops.convert_to_tensor([[0.3, 0.0], [0.0, 5.0]])], [weight])
+    >>> [bool(0.15 < 3.0 - weight[0, 0] < 0.35), bool(0.15 < 4.0 - weight[1, 1] < 0.35)]  # of gradients of 0.3 and 5
+    [True, True]
+    """
+
+    def __init__(
+        self,
+        learning_rate=2e-3,
+        weight_decay=0.02,
+        exclude_layers=(r"(^|/)head/", r"(^|/)patch_embed/"),
+        adam_beta_2=0.99,
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            exclude_layers=list(exclude_layers),
+            adam_beta_2=adam_beta_2,
+            **kwargs,
+        )
+
+    def _should_use_adamw(self, variable):
+        shape = variable.shape
+        # Keras asks for two axes; a depth-wise kernel has one output a channel, which is no matrix.
+        return len(shape) < 2 or shape[-1] == 1 or any(re.search(path, variable.path) for path in self.exclude_layers)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable."""
+        rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
+        if self.weight_decay and self._use_weight_decay(variable):
+            self.assign_sub(variable, ops.multiply(variable, rate * self.weight_decay))
+        super().update_step(gradient, variable, rate)
+
+    def _muon_update_step(self, gradient, variable, rate, momentum):
+        self.assign(momentum, ops.add(ops.multiply(momentum, self.momentum), gradient))
+        step = ops.add(gradient, ops.multiply(momentum, self.momentum)) if self.nesterov else momentum
+        matrices = ops.reshape(step, _as_matrices(variable.shape))
+        update = ops.reshape(self.zeropower_via_newtonschulz5(matrices, self.ns_steps), variable.shape)
+        # As large as an update of Adam's, whose entries are of size 0.2 to 0.4.
+        scale = max(matrices.shape[1:]) ** 0.5 * self.rms_rate if self.rms_rate else 1.0
+        self.assign_sub(variable, ops.multiply(update, rate * scale))
+
+
+def _as_matrices(shape):
+    """A kernel's shape as `(matrices, inputs, outputs)`: `(k, 1, ...)` are taps over time, `(k, k, ...)` is a patch."""
+    taps = shape[0] if len(shape) == 4 and shape[1] == 1 else 1
+    return taps, math.prod(shape[:-1]) // taps, shape[-1]
 
 
 def layerwise_multipliers(model, decay):

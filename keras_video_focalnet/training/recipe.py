@@ -13,7 +13,7 @@ from keras_video_focalnet.labels import find_data_set
 from keras_video_focalnet.layers.validation import choice
 from keras_video_focalnet.models.arguments import whole
 from keras_video_focalnet.training.freezing import freeze_stages
-from keras_video_focalnet.training.optimizers import LayerwiseAdamW, TorchSGD, layerwise_multipliers
+from keras_video_focalnet.training.optimizers import LayerwiseAdamW, Muon, TorchSGD, layerwise_multipliers
 from keras_video_focalnet.training.schedule import WarmupCosine
 
 CROSS_ENTROPY = "cross_entropy"
@@ -28,7 +28,7 @@ class Recipe:
     Everything is a plain value: `dataclasses.replace` changes some, `dataclasses.asdict` gives what JSON can hold.
 
     Attributes:
-        rule: `"sgd"` (`TorchSGD`) or `"adamw"` (`LayerwiseAdamW`).
+        rule: `"sgd"` (`TorchSGD`), `"adamw"` (`LayerwiseAdamW`) or `"muon"` (`Muon`).
         epochs: int >= 1.
         warmup_epochs: float from 0 to `epochs`, over which the rate rises from `warmup_rate` to `base_rate`; see
             `WarmupCosine`.
@@ -105,7 +105,7 @@ class Recipe:
     erasing: float = 0.0
 
     def __post_init__(self):
-        choice("rule", self.rule, ("sgd", "adamw"))
+        choice("rule", self.rule, ("sgd", "adamw", "muon"))
         whole("epochs", self.epochs, 1)
         if self.rate_batch is not None:
             whole("rate_batch", self.rate_batch, 1)
@@ -186,6 +186,8 @@ class Recipe:
         }
         if self.rule == "sgd":
             optimizer = TorchSGD(schedule, momentum=self.momentum, nesterov=True, **common)
+        elif self.rule == "muon":
+            optimizer = Muon(schedule, **common)
         else:
             optimizer = LayerwiseAdamW(schedule, multipliers=layerwise_multipliers(model, self.layer_decay), **common)
         # Keras sees the policy of the model, which need not be that of its layers.

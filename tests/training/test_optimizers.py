@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_video_focalnet.training.optimizers import LayerwiseAdamW, TorchSGD, layerwise_multipliers
+from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+from keras_video_focalnet.training.optimizers import LayerwiseAdamW, Muon, TorchSGD, layerwise_multipliers
 from keras_video_focalnet.training.schedule import WarmupCosine
 
 RATES = [0.3, 0.1, 0.5, 0.2, 0.4]
@@ -103,8 +104,56 @@ def test_adamw_is_pytorchs_with_a_rate_for_each_layer():
 OPTIMIZERS = [
     lambda **kwargs: TorchSGD(0.1, weight_decay=0.1, **kwargs),
     lambda **kwargs: LayerwiseAdamW(0.1, weight_decay=0.1, multipliers=MULTIPLIERS, **kwargs),
+    lambda **kwargs: Muon(0.1, weight_decay=0.1, **kwargs),
 ]
-each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS, ids=["sgd", "adamw"])
+each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS, ids=["sgd", "adamw", "muon"])
+
+
+def change(path, shape, gradient, **options):
+    """What the first update of `Muon` at a rate of 1 takes away from a variable."""
+    variable = keras.Variable(np.zeros(shape, "float32"), name=path)
+    Muon(1.0, weight_decay=0.0, **options).apply([ops.convert_to_tensor(gradient)], [variable])
+    return -ops.convert_to_numpy(variable)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (2, 2, 6, 4)])
+def test_muon_takes_steps_with_singular_values_near_one(shape):
+    gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
+    update = change("kernel", shape, gradient).reshape(-1, shape[-1])
+    matrix = gradient.reshape(-1, shape[-1])
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    rows = np.linalg.svd(update / (0.2 * max(matrix.shape) ** 0.5))[1]
+    assert values.max() > 1.5 * values.min() and 0.6 < rows.min() <= rows.max() < 1.3
+    # The singular vectors stay as they are.
+    turned = left.T @ update @ right.T
+    np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-5)
+
+
+def test_muon_takes_every_tap_of_a_temporal_kernel_for_a_matrix():
+    gradient = np.random.default_rng(0).normal(size=(3, 1, 4, 4)).astype("float32")
+    together = change("temporal_kernel_0", gradient.shape, gradient)
+    for tap in range(3):
+        np.testing.assert_allclose(together[tap, 0], change("kernel", (4, 4), gradient[tap, 0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("path,shape", [("bias", (4,)), ("spatial_kernel_0", (3, 3, 4, 1))])
+def test_muon_takes_adams_update_of_what_is_no_matrix(path, shape):
+    gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
+    np.testing.assert_allclose(change(path, shape, gradient), np.sign(gradient), atol=1e-4)
+
+
+def test_muon_takes_adams_update_of_stem_and_classifier():
+    model = VideoFocalNetNano(weights=None, classes=9)
+    optimizer = Muon()
+    optimizer.build(model.trainable_variables)
+
+    def velocity_of(variable):
+        return optimizer.adam_velocities[optimizer._get_variable_index(variable)]
+
+    adams = [v.path for v in model.trainable_variables if velocity_of(v) is not None]
+    kernels = {path for path in adams if "kernel" in path and "spatial_kernel" not in path}
+    assert kernels == {"patch_embed/kernel", "head/kernel"}
+    assert len(model.trainable_variables) > len(adams)
 
 
 @each_optimizer

@@ -200,7 +200,7 @@ def test_values_are_read_from_text(name, text, value):
         ("use_ema", "yes", "use_ema must be true or false, received 'yes'"),
         ("clip_norm", "much", "clip_norm must be a number or none, received 'much'"),
         ("area", "0.3", "area must be two numbers, such as 0.5,1, received '0.3'"),
-        ("rule", "adam", 'rule must be one of "sgd", "adamw"; received \'adam\''),
+        ("rule", "adam", 'rule must be one of "sgd", "adamw", "muon"; received \'adam\''),
         ("warmup_epochs", "200", "warmup_epochs must be from 0 to epochs=20, received 200.0"),
         ("base_rate", "__import__('os')", "base_rate must be a number"),
     ],
