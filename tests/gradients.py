@@ -4,10 +4,11 @@ import keras
 import numpy as np
 
 
-def loss_and_gradients(model, jit_compile=False):
+def loss_and_gradients(model, mode="eager"):
     """A function from a clip and labels to the mean cross-entropy of logits and its gradients, as NumPy arrays.
 
-    There is a gradient for each trainable variable. On TensorFlow eagerly, or compiled by XLA; on JAX always compiled.
+    There is a gradient for each trainable variable. On TensorFlow `mode` is "eager", "graph" or "xla"; JAX compiles
+    always, PyTorch never.
     """
 
     def loss_of(logits, labels):
@@ -22,8 +23,8 @@ def loss_and_gradients(model, jit_compile=False):
                 loss = loss_of(model(clip, training=True), labels)
             return loss, tape.gradient(loss, [variable.value for variable in model.trainable_variables])
 
-        if jit_compile:
-            backward = tf.function(backward, jit_compile=True)
+        if mode != "eager":
+            backward = tf.function(backward, jit_compile=mode == "xla")
     elif backend == "jax":
         import jax
 

@@ -1,4 +1,4 @@
-"""float64 on every backend, and float32 in which every operation rounds once."""
+"""float64 on every backend, and float32 in which operations round once."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from keras.src.backend.common import dtypes
 
 from keras_video_focalnet.layers import dense, focal_modulation, layer_normalization, patch_embedding
 
-# What the layers call, and round more than once in; the rest are sums and products of two tensors.
+# The operations that sum over channels, windows or tokens, and GELU.
 OPERATIONS = {
     dense: ("linear", "linears"),
     focal_modulation: ("depthwise_conv2d", "temporal_conv", "gelu", "gated_sum", "_product"),
@@ -38,10 +38,10 @@ def double_precision():
 
 @contextlib.contextmanager
 def rounded_once():
-    """Let every operation of a float32 model, and its gradient, work in float64 and round its results to float32.
+    """Let the operations of a float32 model, and their gradients, work in float64 and round their results to float32.
 
-    What is left is the rounding that float32 cannot do without, the same on every backend and machine. What a
-    backend's kernels add to it, mostly by summing in float32, is not.
+    What a backend's kernels add by rounding every partial sum is then gone. Left as they are, in float32: the mean over
+    tokens, the classifier and the loss, and the sums in the gradients of biases of convolutions and of layer scales.
     """
     with double_precision(), contextlib.ExitStack() as stack:
         for module, names in OPERATIONS.items():
@@ -56,6 +56,7 @@ def rounded_once():
 def _rounding_once(operation):
     @functools.wraps(operation)
     def rounded(*arguments, **options):
+        options = {name: _cast(value, "float32", "float64") for name, value in options.items()}
         return _cast(operation(*_cast(arguments, "float32", "float64"), **options), "float64", "float32")
 
     return rounded

@@ -82,11 +82,11 @@ def vary_photographs(photographs, count, rng):
 
 def _variant(originals, rng, size=384):
     kind = rng.uniform()
-    base = _sparse_scene(originals, rng, size) if kind > 0.65 else _excerpt(originals, rng, size)
-    if kind < 0.2:  # a double exposure
+    base = _sparse_scene(originals, rng, size) if kind > 0.45 else _excerpt(originals, rng, size)
+    if kind < 0.15:  # a double exposure
         share = rng.uniform(0.3, 0.7)
         base = base * share + _excerpt(originals, rng, size) * (1 - share)
-    elif kind < 0.5:  # several scenes side by side
+    elif kind < 0.4:  # several scenes side by side
         for _ in range(rng.integers(1, 4)):
             base = _collage(base, _excerpt(originals, rng, size), rng)
     if rng.uniform() < 0.5:

@@ -78,7 +78,7 @@ class MotionClips:
 
     def _scene(self, rng, hardest):
         # Even late some clips are easy, so that clean footage stays familiar; some are harder than any that are tested.
-        difficulty = hardest * rng.uniform(0.4, 1.3)
+        difficulty = hardest * rng.uniform(0.5, 1.35)
         photo = self.photographs[rng.integers(len(self.photographs))]
         turn = rng.uniform(-0.4, 0.4) if rng.uniform() < 0.3 else 0.0
         clips, labels = [], []
@@ -137,7 +137,7 @@ def unseen_photograph_clips(count, seed, difficulty=1.0):
 
 
 def plan_for(steps, learning_rate, batch_size):
-    """The recipe: AdamW with weights averaged, a warm-up and a cosine over all steps."""
+    """The recipe: Muon with weights averaged, a warm-up and a cosine over all steps."""
     return recipe(
         "finetune",
         epochs=-(-steps // STEPS_AN_EPOCH),
@@ -146,7 +146,7 @@ def plan_for(steps, learning_rate, batch_size):
         warmup_rate=learning_rate / 10,
         min_rate=learning_rate / 50,
         rate_batch=batch_size,
-        layer_decay=1.0,
+        rule="muon",
         weight_decay=0.02,
         clip_norm=1.0,
         use_ema=True,
@@ -158,7 +158,7 @@ def plan_for(steps, learning_rate, batch_size):
 @click.option("--out", default="nano_camera_motion.safetensors", show_default=True, help="File of the weights.")
 @click.option("--run", default="camera_motion_run", show_default=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Go on with the run in that folder.")
-@click.option("--steps", default=5200, show_default=True, help="Batches to train on, a multiple of 100.")
+@click.option("--steps", default=5400, show_default=True, help="Batches to train on, a multiple of 100.")
 @click.option("--scenes", default=4, show_default=True, help="Scenes a batch, of nine clips each.")
 @click.option("--learning-rate", default=2e-3, show_default=True, help="Highest learning rate.")
 @click.option("--easy", default=0.25, show_default=True, help="Share of the training over which clips grow hard.")
@@ -168,7 +168,7 @@ def main(out, run, resume, steps, scenes, learning_rate, easy, start_from, seed)
     """Trains, tests on unseen photographs and writes the weights."""
     start = time.process_time()
     keras.utils.set_random_seed(seed)
-    photographs = vary_photographs(load_photographs(TRAINING), 300, np.random.default_rng(seed))
+    photographs = vary_photographs(load_photographs(TRAINING), 800, np.random.default_rng(seed))
     options = {"classes": len(CAMERA_MOTIONS), "input_shape": (8, 64, 64, 3), "classifier_activation": None}
     model = VideoFocalNetNano(weights=start_from, **options)
     if start_from is None:

@@ -34,6 +34,11 @@ class _CommonRules:
     def _apply_weight_decay(self, variables):
         """Nothing: the update step of a variable decays it too, by a rule of its own."""
 
+    def _decay_apart(self, variable, rate):
+        """Decoupled weight decay, at the rate of the update."""
+        if self.weight_decay and self._use_weight_decay(variable):
+            self.assign_sub(variable, ops.multiply(variable, rate * self.weight_decay))
+
     def _clip_gradients(self, grads):
         norm = _global_norm(grads)
         self.gradient_norm.assign(norm)
@@ -164,8 +169,7 @@ class LayerwiseAdamW(_CommonRules, _as_built(keras.optimizers.AdamW)):
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable."""
         rate = ops.cast(learning_rate, variable.dtype) * self._factors[self._get_variable_index(variable)]
-        if self._use_weight_decay(variable):
-            self.assign_sub(variable, ops.multiply(variable, rate * self.weight_decay))
+        self._decay_apart(variable, rate)
         super().update_step(gradient, variable, rate)
 
     def _parallel_update_step(self, grads, variables, learning_rate):
@@ -186,26 +190,35 @@ class LayerwiseAdamW(_CommonRules, _as_built(keras.optimizers.AdamW)):
         return {**super().get_config(), "multipliers": dict(self.multipliers)}
 
 
+STEM_AND_CLASSIFIER = (r"(^|/)patch_embed/", r"(^|/)head/")
+
+
 @keras.saving.register_keras_serializable(package="keras_video_focalnet")
 class Muon(_CommonRules, keras.optimizers.Muon):
-    """Keras's Muon for kernels of convolutions too: every update of a matrix has singular values near 1.
+    """Keras's Muon for kernels of convolutions too: all directions of a matrix are learnt at about the same pace.
 
-    A matrix is the kernel of a dense layer, a tap of a temporal convolution, or the kernel of any other convolution
-    with its patch flattened to one axis. The classifier, the stem, depth-wise kernels and vectors take Adam's update.
-    The first is scaled to the size of the second (Liu et al. 2025), so that both share a rate. Clipping and decoupled
-    weight decay are as in `LayerwiseAdamW`.
+    The momentum of a matrix is brought near the closest orthogonal matrix before it is subtracted: its large singular
+    values come to 0.7 to 1.2, and very small ones stay below. It is then scaled to the size of an update of Adam's (Liu
+    et al. 2025), so that both share a rate. A matrix is the kernel of a dense layer, a tap of a temporal convolution,
+    or the kernel of any other convolution with its patch flattened to one axis. What `exclude_layers` names,
+    embeddings, depth-wise kernels and vectors take Adam's update. Clipping and decoupled weight decay are as in
+    `LayerwiseAdamW`.
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982.
 
     Args:
         learning_rate: float, schedule or callable.
-        weight_decay: float; `exclude_from_weight_decay` excludes further variables.
-        exclude_layers: regular expressions; what matches the path of a variable has it take Adam's update.
+        weight_decay: float or None; `exclude_from_weight_decay` excludes further variables.
+        exclude_layers: list of regular expressions, or None; a variable whose path one of them matches takes Adam's
+            update. By default the layers `patch_embed` and `head`.
         adam_beta_2: float in [0, 1).
-        **kwargs: of `keras.optimizers.Muon`: `momentum`, `ns_steps`, `use_ema`, ...
+        **kwargs: of `keras.optimizers.Muon`: `momentum`, `ns_steps`, `use_ema`, ..., but for `adam_weight_decay`.
 
     Attributes:
         gradient_norm: float32 variable, once built: the global norm of the last update's gradient before clipping.
+
+    Raises:
+        ValueError: `exclude_layers` is one string, or `adam_weight_decay` is given.
 
     Example:
     >>> weight = keras.Variable([[3.0, 0.0], [0.0, 4.0]])
@@ -215,31 +228,35 @@ class Muon(_CommonRules, keras.optimizers.Muon):
     """
 
     def __init__(
-        self,
-        learning_rate=2e-3,
-        weight_decay=0.02,
-        exclude_layers=(r"(^|/)head/", r"(^|/)patch_embed/"),
-        adam_beta_2=0.99,
-        **kwargs,
+        self, learning_rate=2e-3, weight_decay=0.02, exclude_layers=STEM_AND_CLASSIFIER, adam_beta_2=0.99, **kwargs
     ):
+        if isinstance(exclude_layers, str):
+            raise ValueError(
+                f"exclude_layers must be a list of expressions, received {exclude_layers!r}; put it in one."
+            )
+        if "adam_weight_decay" in kwargs:
+            raise ValueError(
+                f"adam_weight_decay={kwargs['adam_weight_decay']!r} cannot be set: weight_decay is that of all "
+                "matrices and kernels; call exclude_from_weight_decay for those that shall not decay."
+            )
         super().__init__(
             learning_rate=learning_rate,
             weight_decay=weight_decay,
-            exclude_layers=list(exclude_layers),
+            exclude_layers=list(exclude_layers or ()),
             adam_beta_2=adam_beta_2,
             **kwargs,
         )
 
     def _should_use_adamw(self, variable):
         shape = variable.shape
+        excluded = [*self.exclude_layers, *(["(?i:embedding)"] if self.exclude_embeddings else [])]
         # Keras asks for two axes; a depth-wise kernel has one output a channel, which is no matrix.
-        return len(shape) < 2 or shape[-1] == 1 or any(re.search(path, variable.path) for path in self.exclude_layers)
+        return len(shape) < 2 or shape[-1] == 1 or any(re.search(path, variable.path) for path in excluded)
 
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable."""
         rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
-        if self.weight_decay and self._use_weight_decay(variable):
-            self.assign_sub(variable, ops.multiply(variable, rate * self.weight_decay))
+        self._decay_apart(variable, rate)
         super().update_step(gradient, variable, rate)
 
     def _muon_update_step(self, gradient, variable, rate, momentum):
@@ -247,9 +264,13 @@ class Muon(_CommonRules, keras.optimizers.Muon):
         step = ops.add(gradient, ops.multiply(momentum, self.momentum)) if self.nesterov else momentum
         matrices = ops.reshape(step, _as_matrices(variable.shape))
         update = ops.reshape(self.zeropower_via_newtonschulz5(matrices, self.ns_steps), variable.shape)
-        # As large as an update of Adam's, whose entries are of size 0.2 to 0.4.
         scale = max(matrices.shape[1:]) ** 0.5 * self.rms_rate if self.rms_rate else 1.0
         self.assign_sub(variable, ops.multiply(update, rate * scale))
+
+    def get_config(self):
+        config = super().get_config()
+        del config["adam_weight_decay"]
+        return config
 
 
 def _as_matrices(shape):

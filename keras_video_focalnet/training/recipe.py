@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import types
 import typing
 
@@ -13,7 +14,13 @@ from keras_video_focalnet.labels import find_data_set
 from keras_video_focalnet.layers.validation import choice
 from keras_video_focalnet.models.arguments import whole
 from keras_video_focalnet.training.freezing import freeze_stages
-from keras_video_focalnet.training.optimizers import LayerwiseAdamW, Muon, TorchSGD, layerwise_multipliers
+from keras_video_focalnet.training.optimizers import (
+    STEM_AND_CLASSIFIER,
+    LayerwiseAdamW,
+    Muon,
+    TorchSGD,
+    layerwise_multipliers,
+)
 from keras_video_focalnet.training.schedule import WarmupCosine
 
 CROSS_ENTROPY = "cross_entropy"
@@ -187,7 +194,8 @@ class Recipe:
         if self.rule == "sgd":
             optimizer = TorchSGD(schedule, momentum=self.momentum, nesterov=True, **common)
         elif self.rule == "muon":
-            optimizer = Muon(schedule, **common)
+            classifier = rf"(^|/){re.escape(model.layers[-1].name)}/"
+            optimizer = Muon(schedule, exclude_layers=[*STEM_AND_CLASSIFIER, classifier], **common)
         else:
             optimizer = LayerwiseAdamW(schedule, multipliers=layerwise_multipliers(model, self.layer_decay), **common)
         # Keras sees the policy of the model, which need not be that of its layers.

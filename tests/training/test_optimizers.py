@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
 from keras_video_focalnet.training.optimizers import LayerwiseAdamW, Muon, TorchSGD, layerwise_multipliers
+from keras_video_focalnet.training.recipe import recipe
 from keras_video_focalnet.training.schedule import WarmupCosine
 
 RATES = [0.3, 0.1, 0.5, 0.2, 0.4]
@@ -122,11 +123,31 @@ def test_muon_takes_steps_with_singular_values_near_one(shape):
     update = change("kernel", shape, gradient).reshape(-1, shape[-1])
     matrix = gradient.reshape(-1, shape[-1])
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    rows = np.linalg.svd(update / (0.2 * max(matrix.shape) ** 0.5))[1]
-    assert values.max() > 1.5 * values.min() and 0.6 < rows.min() <= rows.max() < 1.3
+    sizes = np.linalg.svd(update / (0.2 * max(matrix.shape) ** 0.5))[1]
+    assert values.max() > 1.5 * values.min() and 0.6 < sizes.min() <= sizes.max() < 1.3
     # The singular vectors stay as they are.
     turned = left.T @ update @ right.T
     np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"nesterov": False}, {"momentum": 0.0}], ids=str)
+def test_muon_of_a_matrix_is_keras_own(options):
+    """Over several steps; Keras decays before the update too."""
+    gradients = [[arrays(step)[1]] for step in range(1, 6)]
+    results = []
+    for kind in (Muon, keras.optimizers.Muon):
+        variable = keras.Variable(arrays(0)[1], name="matrix")
+        optimizer = kind(Steps(), weight_decay=0.1, adam_beta_2=0.99, **options)
+        for step in gradients:
+            optimizer.apply([ops.convert_to_tensor(array) for array in step], [variable])
+        results.append(ops.convert_to_numpy(variable))
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_muon_without_gradient_decays_once():
+    variable = keras.Variable(np.ones((3, 2), "float32"), name="matrix")
+    Muon(0.1, weight_decay=0.1).apply([ops.zeros((3, 2))], [variable])
+    np.testing.assert_allclose(ops.convert_to_numpy(variable), 0.99, rtol=1e-6)
 
 
 def test_muon_takes_every_tap_of_a_temporal_kernel_for_a_matrix():
@@ -142,18 +163,36 @@ def test_muon_takes_adams_update_of_what_is_no_matrix(path, shape):
     np.testing.assert_allclose(change(path, shape, gradient), np.sign(gradient), atol=1e-4)
 
 
-def test_muon_takes_adams_update_of_stem_and_classifier():
-    model = VideoFocalNetNano(weights=None, classes=9)
-    optimizer = Muon()
+def by_adam(model, optimizer):
+    """Names of the variables of two axes and more that take Adam's update."""
     optimizer.build(model.trainable_variables)
+    velocities = zip(model.trainable_variables, optimizer.adam_velocities, strict=True)
+    return {variable.path for variable, velocity in velocities if velocity is not None and len(variable.shape) > 1}
 
-    def velocity_of(variable):
-        return optimizer.adam_velocities[optimizer._get_variable_index(variable)]
 
-    adams = [v.path for v in model.trainable_variables if velocity_of(v) is not None]
-    kernels = {path for path in adams if "kernel" in path and "spatial_kernel" not in path}
-    assert kernels == {"patch_embed/kernel", "head/kernel"}
-    assert len(model.trainable_variables) > len(adams)
+def test_muon_takes_adams_update_of_stem_classifier_and_depthwise_kernels():
+    model = VideoFocalNetNano(weights=None, classes=9)
+    spatial = {variable.path for variable in model.trainable_variables if "spatial_kernel" in variable.path}
+    assert len(spatial) == 10
+    assert by_adam(model, Muon()) == {"patch_embed/kernel", "head/kernel", *spatial}
+    assert by_adam(model, Muon(exclude_layers=None)) == spatial
+
+
+def test_a_recipe_knows_a_classifier_by_its_place():
+    optimizer = recipe("finetune", rule="muon").optimizer(classifier(), steps_per_epoch=1, batch_size=8)
+    assert by_adam(classifier(), optimizer) == {"top/kernel"}
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"exclude_layers": "head"}, "exclude_layers must be a list of expressions, received 'head'"),
+        ({"adam_weight_decay": 0.1}, "adam_weight_decay=0.1 cannot be set: weight_decay is that of all"),
+    ],
+)
+def test_bad_arguments_of_muon(options, message):
+    with pytest.raises(ValueError, match=message):
+        Muon(**options)
 
 
 @each_optimizer
