@@ -49,7 +49,7 @@ def main():
     above |= row("gradients, both folders, in float64", error, parity.GRADIENTS)
     mode = parity.MODES[-1]
     error = max(parity.oracle_gradient_errors(parity.random_clips(), mode))
-    above |= row("gradients, micro_options, at other clips", error, parity.GRADIENTS)
+    above |= row(f"gradients, micro_options, at other clips, {mode}", error, parity.GRADIENTS)
     trained = golden_run.errors(jit_compile=keras.backend.backend() == "jax")
     above |= row("12 steps of training: losses", trained.loss, golden_run.LOSS)
     above |= row("12 steps of training: gradient norms", trained.gradient_norm, golden_run.GRADIENT_NORM)
@@ -57,12 +57,13 @@ def main():
     for mode in [mode for name, mode in parity.CASES if name == "micro_options"]:
         error = max(parity.golden_gradient_errors("micro_options", mode).values())
         row(f"gradients, micro_options, own kernels, {mode}", error, parity.GRADIENTS)
+    mode = parity.MODES[-1]
     errors = parity.oracle_gradient_errors(parity.near_clips(), mode)
-    row("the same near that clip, median", float(np.median(errors)), parity.GRADIENTS)
+    row(f"the same near that clip, {mode}, median", float(np.median(errors)), parity.GRADIENTS)
     with rounded_once():
         errors = parity.oracle_gradient_errors(parity.near_clips(), mode)
-    row("rounded once near that clip, median", float(np.median(errors)), parity.GRADIENTS)
-    row("rounded once near that clip, largest", max(errors), parity.GRADIENTS)
+    row(f"rounded once near that clip, {mode}, median", float(np.median(errors)), parity.GRADIENTS)
+    row(f"rounded once near that clip, {mode}, largest", max(errors), parity.GRADIENTS)
     return int(above)
 
 

@@ -40,8 +40,9 @@ def double_precision():
 def rounded_once():
     """Let the operations of a float32 model, and their gradients, work in float64 and round their results to float32.
 
-    What a backend's kernels add by rounding every partial sum is then gone. Left as they are, in float32: the mean over
-    tokens, the classifier and the loss, and the sums in the gradients of biases of convolutions and of layer scales.
+    What a backend's kernels add by rounding every partial sum is then gone. Left as they are, in float32: the mean
+    before the classifier, the classifier, the loss, and the sums in the gradients of biases of convolutions and of
+    layer scales.
     """
     with double_precision(), contextlib.ExitStack() as stack:
         for module, names in OPERATIONS.items():

@@ -13,7 +13,7 @@ from keras_video_focalnet.exporting.litert_operations import check_operations
 
 # Only matrix products and convolutions are quantized by what calibration shows: one scale for a whole tensor is too
 # coarse for norms, gates and the products between them. It is for the first features too: with them two points of
-# accuracy on camera motion were lost, without them none.
+# accuracy on camera motion were lost (with earlier weights of Nano), without them none.
 IN_FLOATS = (
     *("ADD", "CAST", "GELU", "MEAN", "MUL", "RESHAPE", "RESIZE_BILINEAR", "RSQRT", "SOFTMAX", "SQUARED_DIFFERENCE"),
     *("STRIDED_SLICE", "SUB"),

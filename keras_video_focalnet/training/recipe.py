@@ -194,8 +194,10 @@ class Recipe:
         if self.rule == "sgd":
             optimizer = TorchSGD(schedule, momentum=self.momentum, nesterov=True, **common)
         elif self.rule == "muon":
-            classifier = rf"(^|/){re.escape(model.layers[-1].name)}/"
-            optimizer = Muon(schedule, exclude_layers=[*STEM_AND_CLASSIFIER, classifier], **common)
+            # By its place: a softmax may stand behind it, and it may have any name.
+            classifier = next(layer for layer in reversed(model.layers) if layer.trainable_weights).name
+            excluded = [*STEM_AND_CLASSIFIER, rf"(^|/){re.escape(classifier)}/"]
+            optimizer = Muon(schedule, exclude_layers=excluded, **common)
         else:
             optimizer = LayerwiseAdamW(schedule, multipliers=layerwise_multipliers(model, self.layer_decay), **common)
         # Keras sees the policy of the model, which need not be that of its layers.

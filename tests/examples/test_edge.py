@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_video_focalnet as kvf
+from examples.camera_motion.photographs import HELD_OUT, load_photographs
 from tests.clips import encode, marked_frame, quadrants, real_clips
 
 pytest.importorskip("ai_edge_litert")
@@ -40,7 +41,8 @@ def test_answers_come_while_the_video_runs(nano, example):
 
 
 def test_each_frame_is_decoded_once_and_kept_at_most_once(nano, example, tmp_path, monkeypatch):
-    path = encode(tmp_path / "grey.mp4", np.full((60, 72, 96, 3), 128, np.uint8), rate=30)
+    still = load_photographs(HELD_OUT[:1])[0][:288:4, :384:4]
+    path = encode(tmp_path / "still.mp4", np.stack([still] * 60), rate=30)
     decoded, kept = [], []
     names = example["watch"].__globals__
     open_video, shrink = names["av"].open, names["shrink"]

@@ -178,9 +178,12 @@ def test_muon_takes_adams_update_of_stem_classifier_and_depthwise_kernels():
     assert by_adam(model, Muon(exclude_layers=None)) == spatial
 
 
-def test_a_recipe_knows_a_classifier_by_its_place():
-    optimizer = recipe("finetune", rule="muon").optimizer(classifier(), steps_per_epoch=1, batch_size=8)
-    assert by_adam(classifier(), optimizer) == {"top/kernel"}
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_recipe_knows_a_classifier_by_its_place(apart):
+    model = classifier()
+    model = keras.Model(model.input, layers.Softmax()(model.output)) if apart else model
+    optimizer = recipe("finetune", rule="muon").optimizer(model, steps_per_epoch=1, batch_size=8)
+    assert by_adam(model, optimizer) == {"top/kernel"}
 
 
 @pytest.mark.parametrize(
