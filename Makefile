@@ -11,7 +11,8 @@ BACKENDS := tensorflow jax torch
 # Two processes for the two cores that the tests are measured on.
 WORKERS ?= 2
 # A test that hangs is ended with its process, after what every thread was doing was told; with WORKERS the run goes on.
-PYTEST := $(BIN)/python -m pytest -q -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
+# Each worker begins with half of the tests in a row, so that what a module prepares is prepared once, and then helps out.
+PYTEST := $(BIN)/python -m pytest -q --dist worksteal -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What a test under XLA takes is what compiling takes: it optimizes less, and JAX's processes keep what they compiled.
 QUICK_XLA := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \

@@ -38,7 +38,7 @@ def main():
         above |= row(f"still clip against the image model, {mode}", parity.still_clip_error(mode), parity.LOGITS)
         error = max(max(errors.values()) for errors in folders)
         above |= row(f"features and modulators, {mode}, {len(folders)} folders", error, parity.FEATURES)
-    for mode in [mode for name, mode in parity.CASES if name == "micro_options"]:
+    for mode in parity.GRADIENT_MODES:
         error = max(parity.golden_gradient_errors("micro", mode).values())
         above |= row(f"gradients, micro, {mode}", error, parity.GRADIENTS)
         with rounded_once():
@@ -54,7 +54,7 @@ def main():
     above |= row("12 steps of training: losses", trained.loss, golden_run.LOSS)
     above |= row("12 steps of training: gradient norms", trained.gradient_norm, golden_run.GRADIENT_NORM)
     above |= row("12 steps of training: parameters", trained.parameters, golden_run.PARAMETERS)
-    for mode in [mode for name, mode in parity.CASES if name == "micro_options"]:
+    for mode in parity.GRADIENT_MODES:
         error = max(parity.golden_gradient_errors("micro_options", mode).values())
         row(f"gradients, micro_options, own kernels, {mode}", error, parity.GRADIENTS)
     mode = parity.MODES[-1]

@@ -105,7 +105,8 @@ def test_adamw_is_pytorchs_with_a_rate_for_each_layer():
 OPTIMIZERS = [
     lambda **kwargs: TorchSGD(0.1, weight_decay=0.1, **kwargs),
     lambda **kwargs: LayerwiseAdamW(0.1, weight_decay=0.1, multipliers=MULTIPLIERS, **kwargs),
-    lambda **kwargs: Muon(0.1, weight_decay=0.1, **kwargs),
+    # JAX compiles its iterations for every shape.
+    pytest.param(lambda **kwargs: Muon(0.1, weight_decay=0.1, **kwargs), marks=pytest.mark.slow_on("jax")),
 ]
 each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS, ids=["sgd", "adamw", "muon"])
 
