@@ -2,8 +2,8 @@
 
     python -m examples.camera_motion.evaluate --check
 
-With `--check` it fails where an accuracy is below what is promised: 97 % on unseen photographs, 95 % on real footage
-seen through a moving window, 95 % for reversed clips and for single frames.
+With `--check` it fails where an accuracy is below what is promised: 97 % on unseen photographs, of one view and
+of eight, 95 % on real footage seen through a moving window, 95 % for reversed clips and for single frames.
 """
 
 import os
@@ -23,7 +23,7 @@ from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
 
 REVERSED = np.array([CAMERA_MOTIONS.index(OPPOSITE[motion]) for motion in CAMERA_MOTIONS])
 FIGURES = ("accuracy", "of_views", "reversal", "repeated")
-PROMISED = {"unseen photographs": {"accuracy": 0.97}, "moved real footage": {"accuracy": 0.95}}
+PROMISED = {"unseen photographs": {"accuracy": 0.97, "of_views": 0.97}, "moved real footage": {"accuracy": 0.95}}
 PROMISED_OF_TIME = {"reversal": 0.95, "repeated": 0.95}
 
 
