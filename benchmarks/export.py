@@ -18,14 +18,14 @@ import numpy as np
 
 from benchmarks.alternation import table, take_turns, write
 from benchmarks.subjects import EXPORTED, SUBJECTS, with_scales_and_shifts
+from keras_video_focalnet.models import registry
 
 PEER = "reference eager"
 BESIDE = (PEER, "reference compile", "ours tensorflow graph", "ours tensorflow xla", "ours jax", "ours torch")
-BUILDERS = {"nano": "VideoFocalNetNano", "tiny": "VideoFocalNetT", "small": "VideoFocalNetS", "base": "VideoFocalNetB"}
 
 
 @click.command()
-@click.option("--size", type=click.Choice(list(BUILDERS)[1:]), default="tiny", show_default=True)
+@click.option("--size", type=click.Choice(["tiny", "small", "base"]), default="tiny", show_default=True)
 @click.option("--rounds", default=7, show_default=True, help="Turns each has.")
 @click.option("--calls", default=3, show_default=True, help="Calls a turn.")
 @click.option("--clips", default=1800, show_default=True, help="Clips to measure accuracy on; 0 leaves it out.")
@@ -65,7 +65,7 @@ def write_file(file, folder, name, weights):
 
     path = pathlib.Path(file.path(folder, name))
     keras.utils.set_random_seed(0)
-    model = getattr(kvf, BUILDERS[name])(weights=weights)
+    model = getattr(kvf, registry.find_builder(name).name)(weights=weights)
     model = model if weights else with_scales_and_shifts(model)
     calibration = None
     if file.precision == "int8_full":

@@ -1,8 +1,8 @@
 """What rematerialization saves and costs: `python -m benchmarks.memory`.
 
-One training step, as `benchmarks.training`, with nothing rematerialized, cheap results, the first two stages, and all
-stages. Peak memory is that of the process, imports included. The C library keeps freed memory for later; with
-`--in-use` it has to give it back, which makes every step slower, so that what is counted is what was in use.
+One training step, as `benchmarks.training`, with nothing rematerialized, the first two stages, and all stages. Peak
+memory is that of the process, imports included. The C library keeps freed memory for later; with `--in-use` it has to
+give it back, which makes every step slower, so that what is counted is what was in use.
 """
 
 import os
@@ -14,7 +14,7 @@ from benchmarks.subjects import parse
 
 PEER = "reference eager"
 SUBJECTS = "reference eager,ours tensorflow graph,ours jax,ours torch"
-VARIANTS = {"none": False, "cheap results": "cheap", "stages 0 and 1": (True, True, False, False), "all": True}
+VARIANTS = {"none": False, "stages 0 and 1": (True, True, False, False), "all": True}
 
 
 @click.command()

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 from benchmarks.alternation import table, write
+from keras_video_focalnet.ops.autodiff.formulation import force
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
-from keras_video_focalnet.ops.formulation import force
 from keras_video_focalnet.ops.gated_sum import gated_sum
 from keras_video_focalnet.ops.gelu import gelu
 from keras_video_focalnet.ops.layer_norm import layer_norm

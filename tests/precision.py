@@ -9,13 +9,13 @@ import keras
 from keras import ops
 from keras.src.backend.common import dtypes
 
-from keras_video_focalnet.layers import dense, focal_modulation, layer_normalization, patch_embedding
+from keras_video_focalnet.layers import focal_modulation, fused_dense, fused_layer_normalization, patch_embedding
 
 # The operations that sum over channels, windows or tokens, and GELU.
 OPERATIONS = {
-    dense: ("linear", "linears"),
+    fused_dense: ("linear", "linears"),
     focal_modulation: ("depthwise_conv2d", "temporal_conv", "gelu", "gated_sum", "_product"),
-    layer_normalization: ("layer_norm",),
+    fused_layer_normalization: ("layer_norm",),
 }
 OF_KERAS = {focal_modulation: "mean", patch_embedding: "conv"}
 

@@ -31,7 +31,10 @@ step "4: pth -> ours -> pth, bit for bit, T"
 on torch "$PYTHON" -m pytest -q tests/weights_conversion -m slow
 
 step "5: hostile and broken files"
-on torch "$PYTHON" -m pytest -q tests/weights
+on torch "$PYTHON" -m pytest -q tests/weights tests/models/video_focalnet
+
+step "hostile files: 2,000 mutations of each weight format"
+run "$PYTHON" -m tests.weights.fuzz
 
 step "7: model.fit overfits eight random clips"
 for backend in tensorflow jax torch; do on $backend "$PYTHON" -m pytest -q tests/models -k overfits; done
@@ -51,13 +54,19 @@ run "$PYTHON" -m benchmarks.memory --sizes base --variants none,all --calls 1 --
 run "$PYTHON" -m benchmarks.memory --sizes base --batches 1 --frames 16 --variants none,all --calls 1 --name memory-base-16-frames
 run "$PYTHON" -m benchmarks.memory --in-use --name memory-in-use
 
+step "as fast as the version before the house was made fit for many architectures, within 3 %"
+run "$PYTHON" -m benchmarks.against 0a30683 --within 0.03
+
 step "every formulation, forced, at golden parity"
 for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/ops tests/layers tests/models/test_parity.py
 done
 
-step "videos: every frame that is read, 300 damaged files, sampling; decoding beside PyAV and decord2"
+step "videos: every frame that is read, sampling; 4,000 damaged copies of 80 videos; decoding beside PyAV and decord2"
 run "$PYTHON" -m pytest -q tests/data -m "backend_free"
+run "$PYTHON" -m tests.data.fuzz_videos
+run "$PYTHON" -m tests.data.fuzz_videos --count 500 --videos "h264 1.mp4" "h264 1.mkv" "vp9 1.webm" "h264 1.ts" \
+    "h264 1.avi" "h264 1.flv" "h264 1.mov" "mpeg2 1.mpg"
 run "$PYTHON" -m benchmarks.decoding
 
 step "training: golden runs, fine-tuning to 95 %, five kills, distribution"
@@ -69,6 +78,29 @@ step "export: T, S and B in every format; files beside the backends; the example
 on tensorflow "$PYTHON" -m pytest -q -s tests/exporting tests/cli/test_export.py tests/examples/test_edge.py -m "slow or not slow"
 for backend in jax torch; do on $backend "$PYTHON" -m pytest -q tests/exporting tests/models/test_low_precision.py -m "slow or not slow"; done
 run "$PYTHON" -m benchmarks.export
+
+step "rooms, names and registry; the README; files of version 0.1.0; two threads; weights of a hub; what a reader costs"
+run "$PYTHON" -m pytest -q tests/test_house.py tests/test_readme.py tests/models/test_registry.py -m "backend_free"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/models/test_files_of_0_1_0.py tests/exporting/test_threads.py \
+        tests/ops/autodiff tests/weights/test_hub.py tests/layers/test_keras_layer_checks.py
+done
+run "$PYTHON" -m pytest -q tests/data/test_video_reader.py tests/data/test_video_reader_cost.py -m "slow or not slow"
+
+step "conformance of every architecture, and the toy"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/models/test_conformance.py tests/models/test_video_focalnet.py tests/toy \
+        -m "slow or not slow"
+done
+
+step "every entrance of a model: shapes, ranges, errors, interrupts"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/models/test_entrances.py tests/models/test_random_interrupts.py \
+        tests/models/test_cloning.py tests/models/test_reading.py tests/models/test_unregistered.py -m "slow or not slow"
+done
+
+step "the README from top to bottom, from the wheel, on each backend"
+for backend in tensorflow jax torch; do run "$PYTHON" -m tests.newcomer.run --fresh $backend; done
 
 step "growth of time and memory"
 run "$PYTHON" -m benchmarks.growth

@@ -8,6 +8,8 @@ import numpy as np
 # Largest difference of logits that float32 arithmetic explains, as a share of the largest logit.
 TOLERANCE = 1e-4
 CHECK_SIZE = 64
+# The builder whose family's files are converted.
+ARCHITECTURE = "VideoFocalNetT"
 
 
 @dataclass
@@ -80,7 +82,7 @@ def infer_options(state: dict[str, np.ndarray]) -> dict:
         ValueError: the state is not of a (Video-)FocalNet; names the first tensor that is missing.
 
     Example:
-        >>> infer_options(read_state("tests/data/micro/checkpoint.pth")[0])["depths"]
+        >>> infer_options(read_weights("tests/data/micro/checkpoint.pth", ARCHITECTURE)[0])["depths"]
         (1, 1, 2, 1)
     """
 
@@ -160,7 +162,7 @@ def difference_to_oracle(state: dict[str, np.ndarray], options: dict) -> tuple[f
         return None, "PyTorch is not installed"
     import torch
 
-    from keras_video_focalnet.weights.mapping import is_temporal, load_state
+    from keras_video_focalnet.models.video_focalnet.weights import is_temporal
     from weights_conversion.torch_reference import FocalNet, VideoFocalNet
 
     is_video = any(map(is_temporal, state))
@@ -173,7 +175,7 @@ def difference_to_oracle(state: dict[str, np.ndarray], options: dict) -> tuple[f
     model = build_model(
         options, input_shape=shape, include_preprocessing=False, classifier_activation=None, dtype="float32"
     )
-    load_state(model, state)
+    model.load_state(state)
     actual = model.predict(clip, verbose=0)
 
     oracle = (VideoFocalNet if is_video else FocalNet)(**options).eval()

@@ -37,12 +37,12 @@ def convert(source, target, bare=False):
     import numpy as np
     import torch
 
-    from keras_video_focalnet.weights.files import atomic_write
-    from keras_video_focalnet.weights.loading import read_state
-    from weights_conversion.conversion import Report, infer_options, same_values
+    from keras_video_focalnet.models.building import read_weights
+    from keras_video_focalnet.utils.files import atomic_write
+    from weights_conversion.conversion import ARCHITECTURE, Report, infer_options, same_values
     from weights_conversion.torch_reference import VideoFocalNet
 
-    state, _ = read_state(source)
+    state, _ = read_weights(source, ARCHITECTURE)
     with torch.device("meta"):
         oracle = VideoFocalNet(**infer_options(state))
     names = list(oracle.state_dict())

@@ -51,15 +51,21 @@ def convert(
     (True, [])
     """
     from keras_video_focalnet.labels import load_labels
-    from keras_video_focalnet.weights.loading import read_state
-    from keras_video_focalnet.weights.mapping import load_state, reference_slots
-    from weights_conversion.conversion import Report, build_model, difference_to_oracle, infer_options, same_values
+    from keras_video_focalnet.models.building import read_weights
+    from weights_conversion.conversion import (
+        ARCHITECTURE,
+        Report,
+        build_model,
+        difference_to_oracle,
+        infer_options,
+        same_values,
+    )
 
     target = Path(target)
     ending = next((suffix for suffix in TARGETS if target.name.endswith(suffix)), None)
     if ending is None:
         raise ValueError(f"target={str(target)!r} must end in {' or '.join(TARGETS)}.")
-    state, own_labels = read_state(source)
+    state, own_labels = read_weights(source, ARCHITECTURE)
     options = {**infer_options(state), **options}
     labels = own_labels if labels is None else load_labels(labels)
     model = build_model(
@@ -69,8 +75,8 @@ def convert(
         include_preprocessing=include_preprocessing,
         dtype="float32",
     )
-    initialized = load_state(model, state, str(source), temporal_init)
-    slots = reference_slots(model)
+    initialized = model.load_state(state, str(source), temporal_init=temporal_init)
+    slots = model.network.slots()
     report = Report(
         str(source),
         str(target),
@@ -85,7 +91,7 @@ def convert(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".conversion-") as folder:
         written = Path(folder) / f"model{ending}"
         model.save(written) if ending == ".keras" else model.save_weights(written)
-        report.identical = same_values(state, read_state(written)[0])
+        report.identical = same_values(state, read_weights(written, ARCHITECTURE)[0])
         if report.passed:
             os.replace(written, target)
     return report
@@ -94,9 +100,9 @@ def convert(
 def _list_checkpoints(context, parameter, wanted):
     if not wanted or context.resilient_parsing:
         return
-    from keras_video_focalnet.weights.registry import REGISTRY
+    from keras_video_focalnet.models import registry
 
-    for entry in REGISTRY:
+    for entry in registry.entries():
         for address in (entry.url, entry.google_drive and DRIVE.format(entry.google_drive)):
             if address:
                 click.echo(f"{entry.architecture}/{entry.name}  {address}")

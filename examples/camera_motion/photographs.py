@@ -1,15 +1,16 @@
-"""The photographs and the footage of the camera-motion example: what is trained on, and what never is."""
+"""The photographs of the camera-motion example: those for training, and those that are held out from it."""
 
 import importlib.util
 import pathlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image
 
-from keras_video_focalnet.data.picture import Picture
+from examples.camera_motion.windowed_picture import Picture
 
-# The split was written before anything was trained. Held out are a portrait of an animal, a building in a landscape, a
-# night scene, a texture and a grey still life. Drawings, test charts and pictures under 150 pixels are left aside.
+# Held out are a portrait of an animal, a building in a landscape, a night scene, a texture and a grey still life; they
+# were chosen before any model was trained. Drawings, test charts and pictures under 150 pixels are left out.
 TRAINING = (
     "skimage/data/astronaut.png",
     "skimage/data/brick.png",
@@ -36,11 +37,14 @@ HELD_OUT = (
 REMEDY = 'install what the example needs: pip install "keras-video-focalnet[demo]"'
 
 
-def installed_file(name):
-    """The path of a file that an installed package carries, without importing the package.
+def installed_file(name: str) -> pathlib.Path:
+    """Find a file that an installed package carries, without importing the package.
 
     Args:
         name: Its path, starting with the package: `"skimage/data/coffee.png"`.
+
+    Returns:
+        The path of the file.
 
     Raises:
         FileNotFoundError: If the package or the file is not there.
@@ -55,8 +59,8 @@ def installed_file(name):
     return path
 
 
-def load_photographs(names):
-    """Reads photographs, `(height, width, 3)` uint8 each; very large ones are halved."""
+def load_photographs(names: Iterable[str]) -> list[np.ndarray]:
+    """Read photographs, `(height, width, 3)` uint8 each; very large ones are halved."""
     photographs = []
     for name in names:
         with Image.open(installed_file(name)) as image:
@@ -65,28 +69,28 @@ def load_photographs(names):
     return photographs
 
 
-def vary_photographs(photographs, count, rng):
-    """Makes many different pictures of few photographs, by turning, zooming, recolouring, blending and blurring them.
+def vary_photographs(photographs: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> list[Picture]:
+    """Make many different pictures of few photographs, by rotating, zooming, recolouring, blending and blurring them.
 
     Args:
-        photographs: List of `(height, width, 3)` uint8.
+        photographs: Photographs, `(height, width, 3)` uint8 each.
         count: How many to make.
         rng: A `numpy.random.Generator`.
 
     Returns:
-        A list of `Picture`, the photographs themselves first.
+        The pictures, the photographs themselves first.
     """
     originals = [Picture(photograph) for photograph in photographs]
     return originals + [_variant(originals, rng) for _ in range(count)]
 
 
-def _variant(originals, rng, size=384):
+def _variant(originals: Sequence[Picture], rng: np.random.Generator, size: int = 384) -> Picture:
     kind = rng.uniform()
     base = _sparse_scene(originals, rng, size) if kind > 0.45 else _excerpt(originals, rng, size)
-    if kind < 0.15:  # a double exposure
-        share = rng.uniform(0.3, 0.7)
-        base = base * share + _excerpt(originals, rng, size) * (1 - share)
-    elif kind < 0.4:  # several scenes side by side
+    if kind < 0.15:  # A double exposure.
+        opacity = rng.uniform(0.3, 0.7)
+        base = base * opacity + _excerpt(originals, rng, size) * (1 - opacity)
+    elif kind < 0.4:  # Several scenes side by side.
         for _ in range(rng.integers(1, 4)):
             base = _collage(base, _excerpt(originals, rng, size), rng)
     if rng.uniform() < 0.5:
@@ -96,33 +100,33 @@ def _variant(originals, rng, size=384):
         base = 255 - base
     base = 255 * (np.clip(base, 0, 255) / 255) ** rng.uniform(0.6, 1.6)
     image = Image.fromarray(base.astype(np.uint8))
-    if rng.uniform() < 0.3:  # out of focus
+    if rng.uniform() < 0.3:  # Out of focus.
         blurred = int(size / rng.uniform(1.5, 5))
         image = image.resize((blurred, blurred), Image.Resampling.BOX).resize((size, size), Image.Resampling.BICUBIC)
     return Picture(np.asarray(image))
 
 
-def _excerpt(originals, rng, size):
-    """A turned, zoomed window into one photograph, mirrored in half of the cases; what juts out is reflected."""
+def _excerpt(originals: Sequence[Picture], rng: np.random.Generator, size: int) -> np.ndarray:
+    """Cut a rotated, zoomed window out of one photograph, and mirror it in half of the cases."""
     picture = originals[rng.integers(len(originals))]
     side = min(picture.width, picture.height) * np.exp(rng.uniform(np.log(0.35), np.log(1.0)))
-    turn = rng.uniform(-np.pi, np.pi) if rng.uniform() < 0.5 else 0.0
-    if turn:
-        side = min(side, min(picture.width, picture.height) / (abs(np.cos(turn)) + abs(np.sin(turn))))
-    reach = side * (abs(np.cos(turn)) + abs(np.sin(turn))) / 2
+    angle = rng.uniform(-np.pi, np.pi) if rng.uniform() < 0.5 else 0.0
+    if angle:
+        side = min(side, min(picture.width, picture.height) / (abs(np.cos(angle)) + abs(np.sin(angle))))
+    reach = side * (abs(np.cos(angle)) + abs(np.sin(angle))) / 2
     centre = [rng.uniform(reach, max(reach, total - reach)) for total in (picture.width, picture.height)]
-    view = np.asarray(picture.window(centre, side, turn, size), np.float32)
+    view = np.asarray(picture.window(centre, side, angle, size), np.float32)
     return view[:, ::-1] if rng.uniform() < 0.5 else view
 
 
-def _sparse_scene(originals, rng, size):
-    """A few things before a bare background, such as a sky: bars and ovals cut from photographs."""
+def _sparse_scene(originals: Sequence[Picture], rng: np.random.Generator, size: int) -> np.ndarray:
+    """Draw a few bars and ovals, cut from photographs, before a bare background such as a sky."""
     y, x = np.mgrid[0:size, 0:size] / size - 0.5
     angle, colours = rng.uniform(0, 2 * np.pi), rng.uniform(0, 255, (2, 3))
-    share = (0.5 + x * np.cos(angle) + y * np.sin(angle))[..., None].clip(0, 1)
+    gradient = (0.5 + x * np.cos(angle) + y * np.sin(angle))[..., None].clip(0, 1)
     if rng.uniform() < 0.5:
         colours[1] = np.clip(colours[0] + rng.uniform(-40, 40, 3), 0, 255)
-    scene = colours[0] * share + colours[1] * (1 - share)
+    scene = colours[0] * gradient + colours[1] * (1 - gradient)
     for _ in range(rng.integers(4, 14)):
         angle, centre = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)]), rng.uniform(-0.5, 0.5, 2)
         along = (x - centre[0]) * np.cos(angle) + (y - centre[1]) * np.sin(angle)
@@ -137,8 +141,8 @@ def _sparse_scene(originals, rng, size):
     return (scene + rng.normal(size=scene.shape) * rng.uniform(0, 6)).astype(np.float32)
 
 
-def _collage(base, other, rng):
-    """Puts `other` on one side of a random line, or within a random ellipse."""
+def _collage(base: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Put `other` on one side of a random line, or within a random ellipse."""
     size = base.shape[0]
     y, x = np.mgrid[0:size, 0:size] / size - 0.5
     if rng.uniform() < 0.5:

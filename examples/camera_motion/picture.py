@@ -1,4 +1,4 @@
-"""Draws the picture of README.md: a photograph never trained on, seen by a moving camera, and what the model says.
+"""Draw the picture of README.md: a held-out photograph, seen by a moving camera, and what the model says of it.
 
 python -m examples.camera_motion.picture --out docs/camera_motion.png
 """
@@ -9,28 +9,31 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import click
-import matplotlib
 import numpy as np
 
+from examples.camera_motion.motions import move_window
 from examples.camera_motion.photographs import HELD_OUT, load_photographs
-from keras_video_focalnet.data.camera_motion import move_window
 from keras_video_focalnet.evaluation.predictions import decode_predictions
-from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetNano
 
 MOTIONS = ("pan left", "zoom in", "roll clockwise", "static")
 
 
 @click.command()
 @click.option("--out", default="docs/camera_motion.png", show_default=True, help="PNG file to write.")
-def main(out):
-    """Draws one row of frames a motion."""
+def main(out: str) -> None:
+    """Draw one row of frames for each motion."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise click.ClickException("the picture needs matplotlib: pip install 'keras-video-focalnet[train]'") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     model = VideoFocalNetNano(weights="camera_motion")
     photograph = load_photographs(HELD_OUT)[0]
     clips = np.stack([move_window(photograph, motion) for motion in MOTIONS])
-    answers = decode_predictions(model.predict(clips, verbose=0), top=3)
+    answers = decode_predictions(model.predict(clips, verbose=0), top=3, labels=model.labels)
     figure, axes = pyplot.subplots(len(MOTIONS), 9, figsize=(11, 5), width_ratios=[1] * 8 + [2.4])
     for row, motion, clip, answer in zip(axes, MOTIONS, clips, answers, strict=True):
         for axis, frame in zip(row, clip, strict=False):

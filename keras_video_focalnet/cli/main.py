@@ -1,20 +1,22 @@
-"""`video-focalnet`, the group of commands. Neither it nor its help loads Keras, a backend or PyAV."""
+"""The command group `video-focalnet`. Importing it and showing its help loads neither Keras nor a backend nor PyAV."""
 
 import click
 
 from keras_video_focalnet import __version__
+from keras_video_focalnet.cli.doctor import doctor
 from keras_video_focalnet.cli.export import export
 from keras_video_focalnet.cli.models import models
 from keras_video_focalnet.cli.predict import predict
 from keras_video_focalnet.cli.train import train
+from keras_video_focalnet.cli.wording import SpokenGroup
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=SpokenGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="video-focalnet")
 def main():
-    """Classify videos with Video-FocalNet, train it on your own, and export it.
+    """Classify videos, train models on your own videos, and export them.
 
-    The backend is the one that KERAS_BACKEND or keras.json names, else the first installed of tensorflow, jax, torch.
+    The backend is the one that KERAS_BACKEND or keras.json names, or the first installed of tensorflow, jax, torch.
     """
 
 
@@ -22,6 +24,7 @@ main.add_command(predict)
 main.add_command(train)
 main.add_command(export)
 main.add_command(models)
+main.add_command(doctor)
 
 
 if __name__ == "__main__":

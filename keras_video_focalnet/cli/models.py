@@ -1,4 +1,4 @@
-"""`video-focalnet models`: the weights that are published."""
+"""`video-focalnet models` lists the models and their published weights."""
 
 import json
 
@@ -10,16 +10,17 @@ import click
 def models(as_json):
     """List the published weights.
 
-    `predict` takes the first column as --model and the second as --weights. Accuracies are those of the paper, as the
-    mean of so many views (clips x crops) a video.
+    `predict` takes the model as --model and the weights as --weights. Top-1 is the accuracy in percent that the paper
+    of the model reports, the mean over these views (clips x crops) of a video. GMAC are billions of multiply-adds a
+    view.
     """
-    from keras_video_focalnet.cli.predict import ARCHITECTURES
-    from keras_video_focalnet.weights.registry import REGISTRY
+    from keras_video_focalnet.models import registry
 
-    sizes = {architecture: size for size, architecture in ARCHITECTURES.items()}
+    builders = registry.builders()
     rows = [
         {
-            "model": sizes[entry.architecture],
+            "model": builders[entry.architecture].short_name,
+            "family": registry.find_family(entry.architecture).title,
             "weights": entry.name,
             "data set": entry.long_name,
             "classes": entry.classes,
@@ -28,7 +29,7 @@ def models(as_json):
             "GMAC a view": entry.gmac,
             "licence": entry.licence,
         }
-        for entry in REGISTRY
+        for entry in registry.entries()
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -36,9 +37,10 @@ def models(as_json):
     from rich.console import Console
     from rich.table import Table
 
-    # Without the long names, a line fits a terminal of 80 columns.
-    columns = [column for column in rows[0] if column != "data set"]
-    table = Table(*columns)
+    # Without the family and without lines between columns, a row fits into a terminal of 80 columns.
+    columns = [column for column in rows[0] if column != "family"]
+    short = {"top-1 %": "top-1", "GMAC a view": "GMAC"}
+    table = Table(*(short.get(name, name) for name in columns), box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for row in rows:
         table.add_row(*("-" if row[column] is None else str(row[column]) for column in columns))
     Console().print(table)

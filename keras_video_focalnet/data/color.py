@@ -6,13 +6,18 @@ that no frame flickers against its neighbours.
 """
 
 import dataclasses
+import typing
 
 import numpy as np
 
-from keras_video_focalnet.data.clip_transform import ClipTransform, check_share
+from keras_video_focalnet.data.clip_transform import ClipTransform
+from keras_video_focalnet.utils.checks import check_fraction, check_number
+
+if typing.TYPE_CHECKING:
+    from PIL import Image
 
 
-def to_sheet(clip):
+def to_sheet(clip: np.ndarray) -> "Image.Image":
     """A clip `(frames, height, width, 3)` uint8 as one Pillow image of `frames * height` rows."""
     from PIL import Image
 
@@ -20,13 +25,13 @@ def to_sheet(clip):
     return Image.fromarray(np.ascontiguousarray(clip).reshape(frames * height, width, 3))
 
 
-def from_sheet(sheet, frames):
+def from_sheet(sheet: "Image.Image", frames: int) -> np.ndarray:
     """The clip `(frames, height, width, 3)` uint8 that a sheet shows."""
     pixels = np.asarray(sheet)
     return pixels.reshape(frames, -1, *pixels.shape[1:])
 
 
-def shift_hue(sheet, shift):
+def shift_hue(sheet: "Image.Image", shift: float) -> "Image.Image":
     """Turn the hue of a Pillow image by `shift` of the colour circle, -0.5 to 0.5.
 
     Hue has 255 steps here, as in all of Pillow's HSV images: a step is 1.4 degrees.
@@ -48,7 +53,7 @@ class ColorJitter(ClipTransform):
         brightness: x >= 0: colours are multiplied by a factor drawn from [max(0, 1 - x), 1 + x].
         contrast: x >= 0: factor, drawn likewise, of the distance from the clip's mean grey.
         saturation: x >= 0: factor, drawn likewise, of the distance from each pixel's own grey.
-        hue: x from 0 to 0.5: hues turn by a share of the colour circle drawn from [-x, x].
+        hue: x from 0 to 0.5: hues turn by a fraction of the colour circle drawn from [-x, x].
         probability: Chance that a clip is changed at all, 0 to 1.
         per_frame: Whether every frame gets a draw of its own.
 
@@ -70,13 +75,11 @@ class ColorJitter(ClipTransform):
 
     def __post_init__(self):
         for name in ("brightness", "contrast", "saturation"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or more, received {getattr(self, name)!r}; 0 leaves it as it is.")
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"hue must be a share of the colour circle from 0 to 0.5, received {self.hue!r}.")
-        check_share("probability", self.probability)
+            check_number(name, getattr(self, name), minimum=0, remedy="0 leaves it as it is")
+        check_number("hue", self.hue, minimum=0, maximum=0.5, remedy="0.5 is half the colour circle")
+        check_fraction("probability", self.probability)
 
-    def apply(self, clip, rng):
+    def apply(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         from PIL import ImageEnhance
 
         if rng.random() >= self.probability:
@@ -115,9 +118,9 @@ class RandomGray(ClipTransform):
     probability: float = 0.2
 
     def __post_init__(self):
-        check_share("probability", self.probability)
+        check_fraction("probability", self.probability)
 
-    def apply(self, clip, rng):
+    def apply(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.probability:
             return clip
         return from_sheet(to_sheet(clip).convert("L").convert("RGB"), len(clip))

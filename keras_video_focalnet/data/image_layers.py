@@ -63,7 +63,7 @@ class ClipAugmentation(DataLayer):
     (2, 8, 32, 32, 3)
     """
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(f"layer must be a Keras layer, received {layer!r}; pass keras.layers.RandomRotation(0.1).")

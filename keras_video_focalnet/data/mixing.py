@@ -4,32 +4,37 @@ import dataclasses
 
 import numpy as np
 
-from keras_video_focalnet.data.clip_transform import check_share
-from keras_video_focalnet.data.sampling import _positive
+from keras_video_focalnet.utils.checks import check_fraction, check_integer, check_number
+from keras_video_focalnet.utils.deprecation import renamed_arguments
 
 
+@renamed_arguments({"switch": "cutmix_probability"})
 @dataclasses.dataclass(frozen=True)
 class Mixing:
     """MixUp (Zhang et al. 2018), CutMix (Yun et al. 2019) and label smoothing of a batch of clips.
 
-    With chance `probability` a batch is mixed, with one draw: clip i with clip -i of the batch reversed. MixUp gives
-    `share * clip + (1 - share) * partner`, rounded to the nearest whole number (halves to even). CutMix pastes a box of
-    the partner, the same box in all frames; its sides are `sqrt(1 - share)` of the picture's about a centre drawn
-    evenly, and where the picture's edge cuts it, `share` is corrected to what it truly covers. `share` is drawn from
-    Beta(alpha, alpha). Targets are the smoothed labels of both, mixed by `share`; without mixing they are the smoothed
-    labels.
+    With chance `probability` a batch is mixed with itself in reverse order, by one `ratio` that is drawn from
+    Beta(alpha, alpha). MixUp gives `ratio * clip + (1 - ratio) * partner`, rounded to the nearest integer (halves to
+    even). CutMix pastes a box of the partner, the same box in all frames; its sides are `sqrt(1 - ratio)` of those of
+    the picture, and its centre is drawn evenly. Where the edge of the picture cuts the box, `ratio` becomes the
+    fraction of the picture that the box leaves. Targets are the smoothed labels of both clips, mixed by `ratio`;
+    without mixing they are the smoothed labels. Where clips have several labels, each label is a target of its own,
+    from 0 to 1, that is mixed and smoothed alone: 1 becomes `1 - label_smoothing / 2`, and 0 `label_smoothing / 2`.
 
     Args:
         classes: Number of classes, an integer >= 1.
-        mixup: Alpha of MixUp, 0 or more; 0 leaves it out. The paper's Table 1 has 0.8.
-        cutmix: Alpha of CutMix, 0 or more; 0 leaves it out.
-        switch: Chance of CutMix instead of MixUp where both are in, 0 to 1.
-        probability: Chance that a batch is mixed at all, 0 to 1.
-        label_smoothing: Share of the target that is spread evenly over all classes, at least 0 and below 1.
+        mixup: Alpha of MixUp, 0 or more; 0 leaves it out. The default, 0.8, is that of Table 1 of the Video-FocalNet
+            paper (Wasim et al. 2023).
+        cutmix: Alpha of CutMix, 0 or more, 1 by default; 0 leaves it out.
+        cutmix_probability: Chance of CutMix instead of MixUp where neither is left out, from 0 to 1; 0.5 by
+            default.
+        probability: Chance that a batch is mixed at all, from 0 to 1; 1 by default.
+        label_smoothing: Fraction of the target that is spread evenly over all classes, or with several labels over yes
+            and no of each label; at least 0 and below 1; 0.1 by default.
+        multi_label: Whether clips can have several labels, False by default.
 
     Raises:
         ValueError: An argument is out of its range.
-        TypeError: `classes` is no integer.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -42,46 +47,76 @@ class Mixing:
     classes: int
     mixup: float = 0.8
     cutmix: float = 1.0
-    switch: float = 0.5
+    cutmix_probability: float = 0.5
     probability: float = 1.0
     label_smoothing: float = 0.1
+    multi_label: bool = False
 
     def __post_init__(self):
-        _positive("classes", self.classes, "Pass the number of classes of the model")
+        check_integer("classes", self.classes, minimum=1, remedy="pass the number of classes of the model")
         for name in ("mixup", "cutmix"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be an alpha of 0 or more, received {getattr(self, name)!r}.")
-        check_share("switch", self.switch)
-        check_share("probability", self.probability)
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, received {self.label_smoothing!r}.")
+            check_number(name, getattr(self, name), minimum=0)
+        check_fraction("cutmix_probability", self.cutmix_probability)
+        check_fraction("probability", self.probability)
+        check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
 
-    def __call__(self, clips, labels, rng):
-        """Mixed clips and their targets.
+    def __call__(
+        self, clips: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mix clips, and make their targets.
 
         Args:
             clips: uint8 array `(batch, frames, height, width, 3)`, of any batch size. It is not written to.
-            labels: Integer array `(batch,)`, each in `[0, classes)`.
+            labels: Integer array `(batch,)`, each in `[0, classes)`; with `multi_label` array `(batch, classes)` of 0
+                and 1.
             rng: `numpy.random.Generator`; the result is a function of the batch and of it alone.
 
         Returns:
-            `(clips, targets)`: uint8 of the same shape, and float32 `(batch, classes)` whose rows sum to 1.
+            `(clips, targets)`: uint8 of the same shape, and float32 `(batch, classes)` whose rows sum to 1; with
+            `multi_label` each target lies between 0 and 1.
 
         Raises:
             ValueError: The clips or the labels are of another shape or type, or a label is out of range.
         """
-        _check_clips(clips)
-        targets = self._targets(labels, len(clips))
+        shape, dtype = np.shape(clips), getattr(clips, "dtype", None)
+        if len(shape) != 5 or shape[-1] != 3 or dtype != np.uint8:
+            raise ValueError(
+                f"clips must be a uint8 array (batch, frames, height, width, 3), received shape {shape}, dtype {dtype}."
+            )
+        return self._mixed(clips, self._targets(labels, len(clips)), rng)
+
+    def mix_targets(
+        self, clips: np.ndarray, targets: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mix clips whose labels are targets already, float `(batch, classes)`, each row a share of every class.
+
+        Gives what a call with the labels themselves gives; a row of zeros is left as one, and has no loss.
+        """
+        if self.multi_label:
+            targets = targets * np.float32(1 - self.label_smoothing) + np.float32(self.label_smoothing / 2)
+        else:
+            spread = targets.sum(axis=-1, keepdims=True) * np.float32(self.label_smoothing / self.classes)
+            targets = targets * np.float32(1 - self.label_smoothing) + spread
+        return self._mixed(clips, targets.astype(np.float32), rng)
+
+    @property
+    def changes_clips(self) -> bool:
+        """Whether a batch can be mixed at all, rather than only have its labels smoothed."""
+        return self.probability > 0 and bool(self.mixup or self.cutmix)
+
+    def _mixed(self, clips: np.ndarray, targets: np.ndarray, rng: np.random.Generator):
         if rng.random() >= self.probability or not (self.mixup or self.cutmix):
             return clips, targets
-        cut = self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch)
+        cut = self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.cutmix_probability)
         alpha = self.cutmix if cut else self.mixup
-        share = rng.beta(alpha, alpha)
-        clips, share = _paste_box(clips, share, rng) if cut else (_blend(clips, share), share)
-        return clips, (share * targets + (1 - share) * targets[::-1]).astype(np.float32)
+        ratio = rng.beta(alpha, alpha)
+        clips, ratio = _paste_box(clips, ratio, rng) if cut else (_blend(clips, ratio), ratio)
+        return clips, (ratio * targets + (1 - ratio) * targets[::-1]).astype(np.float32)
 
-    def _targets(self, labels, batch):
+    def _targets(self, labels: np.ndarray, batch: int) -> np.ndarray:
         labels = np.asarray(labels)
+        if self.multi_label:
+            return self._several_targets(labels, batch)
         if labels.shape != (batch,) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
                 f"labels must be ({batch},) integers, one for each clip, received shape {labels.shape}, "
@@ -96,29 +131,29 @@ class Mixing:
         targets[np.arange(batch), labels] += 1 - self.label_smoothing
         return targets
 
+    def _several_targets(self, labels: np.ndarray, batch: int) -> np.ndarray:
+        if labels.shape != (batch, self.classes) or not np.isin(labels, (0, 1)).all():
+            raise ValueError(
+                f"labels must be ({batch}, {self.classes}) of 0 and 1 for multi_label=True, received shape "
+                f"{labels.shape}, dtype {labels.dtype}."
+            )
+        return (labels * (1 - self.label_smoothing) + self.label_smoothing / 2).astype(np.float32)
 
-def _check_clips(clips):
-    shape, dtype = np.shape(clips), getattr(clips, "dtype", None)
-    if len(shape) != 5 or shape[-1] != 3 or dtype != np.uint8:
-        raise ValueError(
-            f"clips must be a uint8 array (batch, frames, height, width, 3), received shape {shape}, dtype {dtype}."
-        )
 
-
-def _blend(clips, share):
-    """MixUp of every clip with its partner."""
+def _blend(clips: np.ndarray, ratio: float) -> np.ndarray:
+    """Mix every clip with its partner by MixUp."""
     mixed = np.empty_like(clips)
-    own, other = np.float32(share), np.float32(1 - share)
-    # Clip by clip: the floats of a whole batch would be four times its memory.
+    own, other = np.float32(ratio), np.float32(1 - ratio)
+    # One clip at a time, because the floats of an entire batch would take four times its memory.
     for clip, partner, result in zip(clips, clips[::-1], mixed, strict=True):
         np.rint(own * clip + other * partner, out=result, casting="unsafe")
     return mixed
 
 
-def _paste_box(clips, share, rng):
-    """CutMix of every clip with its partner, and the share of its own that each keeps."""
+def _paste_box(clips: np.ndarray, ratio: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Mix every clip with its partner by CutMix; return also the fraction of itself that each clip keeps."""
     height, width = clips.shape[2:4]
-    rows, columns = (round(side * np.sqrt(1 - share)) for side in (height, width))
+    rows, columns = (round(side * np.sqrt(1 - ratio)) for side in (height, width))
     y, x = rng.integers(height), rng.integers(width)
     top, bottom = np.clip((y - rows // 2, y - rows // 2 + rows), 0, height)
     left, right = np.clip((x - columns // 2, x - columns // 2 + columns), 0, width)

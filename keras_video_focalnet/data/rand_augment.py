@@ -1,12 +1,12 @@
 """RandAugment on clips (Cubuk et al. 2020)."""
 
 import dataclasses
-import operator
 
 import numpy as np
 
 from keras_video_focalnet.data.clip_transform import ClipTransform
 from keras_video_focalnet.data.color import from_sheet, to_sheet
+from keras_video_focalnet.utils.checks import check_integer, check_number
 
 FILL = (128, 128, 128)
 """What a geometric operation shows outside of the frame."""
@@ -33,28 +33,15 @@ def _sharpness(clip, strength):
     return _each_frame(clip, lambda frame: _enhance("Sharpness")(frame, strength))
 
 
-def _auto_contrast(sheet, strength):
-    from PIL import ImageOps
+def _operation(name, argument=None):
+    """One of Pillow's operations without a direction; `argument` makes its argument of the strength, if it has one."""
 
-    return ImageOps.autocontrast(sheet)
+    def change(sheet, strength):
+        from PIL import ImageOps
 
+        return getattr(ImageOps, name)(sheet, *([] if argument is None else [argument(abs(strength))]))
 
-def _equalize(sheet, strength):
-    from PIL import ImageOps
-
-    return ImageOps.equalize(sheet)
-
-
-def _posterize(sheet, strength):
-    from PIL import ImageOps
-
-    return ImageOps.posterize(sheet, 8 - round(4 * abs(strength)))
-
-
-def _solarize(sheet, strength):
-    from PIL import ImageOps
-
-    return ImageOps.solarize(sheet, 256 * (1 - abs(strength)))
+    return change
 
 
 def _each_frame(clip, change):
@@ -64,24 +51,13 @@ def _each_frame(clip, change):
 
 
 def _affine(clip, x_from_y=0.0, y_from_x=0.0, x_shift=0.0, y_shift=0.0):
-    """Shears the frames about their middle and shifts them, by shares of their sides."""
+    """Shears the frames about their middle and shifts them, by fractions of their sides."""
     from PIL import Image
 
     height, width = clip.shape[1:3]
-    matrix = (
-        1,
-        x_from_y,
-        x_shift * width - x_from_y * height / 2,
-        y_from_x,
-        1,
-        y_shift * height - y_from_x * width / 2,
-    )
-    return _each_frame(
-        clip,
-        lambda frame: frame.transform(
-            frame.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=FILL
-        ),
-    )
+    x_offset, y_offset = x_shift * width - x_from_y * height / 2, y_shift * height - y_from_x * width / 2
+    how = Image.Transform.AFFINE, (1, x_from_y, x_offset, y_from_x, 1, y_offset), Image.Resampling.BILINEAR
+    return _each_frame(clip, lambda frame: frame.transform(frame.size, *how, fillcolor=FILL))
 
 
 def _rotate(clip, strength):
@@ -101,21 +77,21 @@ OPERATIONS = {
     "saturation": _colors(_enhance("Color")),
     "contrast": _colors(_enhance("Contrast")),
     "sharpness": _sharpness,
-    "posterize": _colors(_posterize),
-    "solarize": _colors(_solarize),
-    "auto contrast": _colors(_auto_contrast),
-    "equalize": _colors(_equalize),
+    "posterize": _colors(_operation("posterize", lambda strength: 8 - round(4 * strength))),
+    "solarize": _colors(_operation("solarize", lambda strength: 256 * (1 - strength))),
+    "auto contrast": _colors(_operation("autocontrast")),
+    "equalize": _colors(_operation("equalize")),
 }
-"""The paper's 14 operations, `(clip, strength from -1 to 1) -> clip`; those without a direction ignore the sign."""
+"""The RandAugment paper's 14 operations, `(clip, strength from -1 to 1) -> clip`; some have no direction."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment(ClipTransform):
     """`count` random operations of one strength, one after the other (Cubuk et al. 2020).
 
-    The operations are the paper's 14 (`OPERATIONS`), with the ranges that AutoAugment gave them: at full magnitude a
-    shear of 0.3, a shift of 0.45 of the side, a turn of 30 degrees, enhancement by 0.1 or 1.9, 4 bits of colour,
-    solarization of everything. Directions are drawn.
+    The operations are the 14 of that paper (`OPERATIONS`), with the ranges that AutoAugment gave them: at full
+    magnitude a shear of 0.3, a shift of 0.45 of the side, a turn of 30 degrees, enhancement by 0.1 or 1.9, 4 bits of
+    colour, solarization of everything. Directions are drawn.
 
     Args:
         count: Operations a clip, an integer of 0 or more; an operation can come twice.
@@ -125,7 +101,6 @@ class RandAugment(ClipTransform):
 
     Raises:
         ValueError: An argument is out of its range.
-        TypeError: `count` is no integer.
 
     Example:
         >>> clip = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
@@ -137,14 +112,10 @@ class RandAugment(ClipTransform):
     magnitude: float = 9.0
 
     def __post_init__(self):
-        if operator.index(self.count) < 0:
-            raise ValueError(f"count must be 0 or more, received {self.count}; the usual number is 2.")
-        if not 0 <= self.magnitude <= 10:
-            raise ValueError(
-                f"magnitude must be from 0 to 10, received {self.magnitude!r}; divide one of 30 steps by 3."
-            )
+        check_integer("count", self.count, minimum=0, remedy="the usual number is 2")
+        check_number("magnitude", self.magnitude, minimum=0, maximum=10, remedy="divide one of 30 steps by 3")
 
-    def apply(self, clip, rng):
+    def apply(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         operations = list(OPERATIONS.values())
         for index in rng.integers(len(operations), size=self.count):
             sign = rng.choice((-1, 1))

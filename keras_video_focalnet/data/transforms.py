@@ -10,10 +10,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_video_focalnet.data.clip import height_width, resize_and_crop
-from keras_video_focalnet.data.clip_transform import ClipTransform, check_clip, check_range, check_share, draw_box
+from keras_video_focalnet.data.clip import CROP_FRACTION, resize_and_crop
+from keras_video_focalnet.data.clip_transform import ClipTransform, check_clip, draw_box
 from keras_video_focalnet.data.color import ColorJitter, RandomGray
 from keras_video_focalnet.data.rand_augment import RandAugment
+from keras_video_focalnet.utils.checks import (
+    check_fraction,
+    check_range,
+    check_resize_rule,
+    check_size,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Compose:
             if not callable(transform):
                 raise TypeError(f"transforms must be callables (clip, rng) -> clip, received {transform!r} among them.")
 
-    def __call__(self, clip, rng):
+    def __call__(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for transform in self.transforms:
             clip = transform(clip, rng)
         return clip
@@ -49,13 +55,13 @@ class Compose:
 
 @dataclasses.dataclass(frozen=True)
 class RandomResizedCrop(ClipTransform):
-    """Cuts out a random part of the picture and resizes it (the paper's section 4; Szegedy et al. 2015).
+    """Cuts out a random part of the picture and resizes it (Szegedy et al. 2015; the Video-FocalNet paper, section 4).
 
     Where ten draws give no part that fits into the picture, the largest central part within the aspect range is taken.
 
     Args:
         size: Height and width of the result in pixels, an integer or `(height, width)`.
-        area: Least and greatest share of the picture's area.
+        area: Least and greatest fraction of the picture's area.
         aspect: Least and greatest width through height of the part.
         per_frame: Whether every frame gets a draw of its own.
 
@@ -73,22 +79,25 @@ class RandomResizedCrop(ClipTransform):
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
 
     def __post_init__(self):
-        height_width(self.size)
-        check_range("area", self.area, most=1.0)
+        check_size("size", self.size, "pixels")
+        check_range("area", self.area, maximum=1)
         check_range("aspect", self.aspect)
 
-    def apply(self, clip, rng):
+    def apply(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         height, width = clip.shape[1:3]
         box = draw_box(rng, height, width, self.area, self.aspect)
-        top, left, rows, columns = box or _central_box(height, width, self.aspect)
-        return _resize(clip[:, top : top + rows, left : left + columns], *height_width(self.size))
+        if box is None:
+            rows, columns = min(height, round(width / self.aspect[0])), min(width, round(height * self.aspect[1]))
+            box = (height - rows) // 2, (width - columns) // 2, rows, columns
+        top, left, rows, columns = box
+        return _resize(clip[:, top : top + rows, left : left + columns], *check_size("size", self.size, "pixels"))
 
 
 @dataclasses.dataclass(frozen=True)
 class ScaleJitter:
-    """Resizes the clip by a random factor, both sides alike (the paper's Table 1, scale jitter).
+    """Resizes the clip by a random factor, both sides alike (the Video-FocalNet paper's Table 1).
 
-    Before a crop of fixed size it changes how large things appear. Before `RandomResizedCrop`, which takes a share of
+    Before a crop of fixed size it changes how large things appear. Before `RandomResizedCrop`, which takes a part of
     whatever it gets, it changes no more than how sharp they are.
 
     Args:
@@ -110,7 +119,7 @@ class ScaleJitter:
     def __post_init__(self):
         check_range("(minimum, maximum)", (self.minimum, self.maximum))
 
-    def __call__(self, clip, rng):
+    def __call__(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         check_clip(clip)
         factor = rng.uniform(self.minimum, self.maximum)
         return _resize(clip, *(max(1, round(side * factor)) for side in clip.shape[1:3]))
@@ -136,9 +145,9 @@ class RandomFlip(ClipTransform):
     probability: float = 0.5
 
     def __post_init__(self):
-        check_share("probability", self.probability)
+        check_fraction("probability", self.probability)
 
-    def apply(self, clip, rng):
+    def apply(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.probability:
             return clip
         return np.ascontiguousarray(clip[:, :, ::-1])
@@ -150,7 +159,7 @@ class RandomErasing(ClipTransform):
 
     Args:
         probability: Chance that a clip is changed, 0 to 1.
-        area: Least and greatest share of the picture's area.
+        area: Least and greatest fraction of the picture's area.
         aspect: Least and greatest width through height of the box.
         per_frame: Whether every frame gets a draw of its own.
 
@@ -169,11 +178,11 @@ class RandomErasing(ClipTransform):
     aspect: tuple[float, float] = (0.3, 3.3)
 
     def __post_init__(self):
-        check_share("probability", self.probability)
-        check_range("area", self.area, most=1.0)
+        check_fraction("probability", self.probability)
+        check_range("area", self.area, maximum=1)
         check_range("aspect", self.aspect)
 
-    def apply(self, clip, rng):
+    def apply(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.probability:
             return clip
         box = draw_box(rng, *clip.shape[1:3], self.area, self.aspect)
@@ -187,13 +196,15 @@ class RandomErasing(ClipTransform):
 
 @dataclasses.dataclass(frozen=True)
 class CenterCrop:
-    """Prepares a clip as the reference does in test mode, and as `read_clip` does: resize to 256/224, crop the centre.
+    """Prepares a clip as the reference does in test mode, and as `read_clip` does: resized, its centre cropped.
 
     Args:
         size: Height and width of the result in pixels, an integer or `(height, width)`.
+        crop_fraction: The part of the resized frame's tighter side that is cropped, above 0 to 1; 224/256 by default.
+        interpolation: `"bilinear"` (default) or `"bicubic"`.
 
     Raises:
-        ValueError: `size` is none.
+        ValueError: `size` is none, or another argument does not fit.
 
     Example:
         >>> clip = np.zeros((8, 256, 340, 3), np.uint8)
@@ -202,26 +213,34 @@ class CenterCrop:
     """
 
     size: int | tuple[int, int]
+    crop_fraction: float = CROP_FRACTION
+    interpolation: str = "bilinear"
 
     def __post_init__(self):
-        height_width(self.size)
+        check_size("size", self.size, "pixels")
+        check_resize_rule(self.crop_fraction, self.interpolation)
 
-    def __call__(self, clip, rng=None):
+    def __call__(self, clip: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         check_clip(clip)
-        return np.stack([resize_and_crop(frame, *height_width(self.size)) for frame in clip])
+        return np.stack([self.crop(frame) for frame in clip])
+
+    def crop(self, frame: np.ndarray) -> np.ndarray:
+        """Resize and crop one frame, uint8 `(H, W, 3)`."""
+        size = check_size("size", self.size, "pixels")
+        return resize_and_crop(frame, *size, self.crop_fraction, self.interpolation)
 
 
 def training_transforms(
-    size,
-    area=(0.08, 1.0),
-    flip=0.5,
-    color_jitter=0.8,
-    gray=0.2,
-    scale_jitter=None,
-    rand_augment=None,
-    erasing=0.0,
-    per_frame=False,
-):
+    size: int | tuple[int, int],
+    area: tuple[float, float] = (0.08, 1.0),
+    flip: float = 0.5,
+    color_jitter: float = 0.8,
+    gray: float = 0.2,
+    scale_jitter: tuple[float, float] | None = None,
+    rand_augment: tuple[int, float] | None = None,
+    erasing: float = 0.0,
+    per_frame: bool = False,
+) -> Compose:
     """The chain of transforms that a clip goes through in training.
 
     Scale and crop come first, so that the rest has fewer pixels to change: scale jitter, random resized crop, flip,
@@ -229,12 +248,12 @@ def training_transforms(
 
     Args:
         size: Height and width of the clip in pixels, an integer or `(height, width)`.
-        area: Least and greatest share of the picture that the random crop takes.
+        area: Least and greatest fraction of the picture that the random crop takes.
         flip: Chance to mirror left to right; 0 where classes tell left from right (Something-Something, Diving48).
         color_jitter: Chance of brightness 0.4, contrast 0.4, saturation 0.2, hue 0.1.
         gray: Chance to lose the colour.
-        scale_jitter: `(least, greatest)` factor, `(0.75, 1.33)` in the paper's Table 1, or None: see `ScaleJitter` for
-            what it does before the crop.
+        scale_jitter: `(least, greatest)` factor, `(0.75, 1.33)` in the Video-FocalNet paper's Table 1, or None: see
+            `ScaleJitter` for what it does before the crop.
         rand_augment: `(count, magnitude)` of `RandAugment`, or None.
         erasing: Chance to cover a box.
         per_frame: Whether every frame gets draws of its own, of everything but the scale.
@@ -252,24 +271,14 @@ def training_transforms(
         (8, 224, 224, 3)
     """
     transforms = [] if scale_jitter is None else [ScaleJitter(*scale_jitter)]
-    transforms.append(RandomResizedCrop(size, area, per_frame=per_frame))
-    chances = [
-        (RandomFlip, flip),
-        (ColorJitter, color_jitter),
-        (RandomGray, gray),
-    ]
+    transforms.append(RandomResizedCrop(check_size("size", size, "pixels"), area, per_frame=per_frame))
+    chances = [(RandomFlip, flip), (ColorJitter, color_jitter), (RandomGray, gray)]
     transforms += [kind(probability=chance, per_frame=per_frame) for kind, chance in chances if chance]
     if rand_augment is not None:
         transforms.append(RandAugment(*rand_augment, per_frame=per_frame))
     if erasing:
         transforms.append(RandomErasing(erasing, per_frame=per_frame))
     return Compose(transforms)
-
-
-def _central_box(height, width, aspect):
-    """The largest box in the middle of a picture whose width through height lies within `aspect`."""
-    rows, columns = min(height, round(width / aspect[0])), min(width, round(height * aspect[1]))
-    return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
 def _resize(clip, height, width):

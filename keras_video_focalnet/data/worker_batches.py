@@ -1,7 +1,7 @@
 """A Grain data set whose batches worker processes make; loaded where there are workers, and not in them.
 
 Grain's own worker processes hand batches over through shared memory, of which containers have 64 MB by default; a
-process that finds it full is killed. Told to take pipes instead, an iterator that is closed early can wait for ever
+process that finds it full is killed. If it uses pipes instead, an iterator that is closed early can wait for ever
 for the rest of a batch (grain 0.2.18). In `concurrent.futures` all processes write to one pipe: where one is killed
 while it writes, the others keep the pipe open and the reader waits for ever (Python 3.11). Here every process has a
 pipe of its own, which closes with it.
@@ -13,7 +13,8 @@ import pickle
 import queue
 import threading
 import traceback
-from multiprocessing import util
+from collections.abc import Callable, Iterator
+from multiprocessing import spawn, util
 
 import cloudpickle
 import grain
@@ -23,17 +24,15 @@ from keras_video_focalnet.data.workers import work
 # Batches that are in the making or ready, for every worker.
 AHEAD = 2
 
+_starting = threading.Lock()
+
 
 class WorkerBatches(grain.IterDataset):
-    """Element `n` is `make_batch(n)`, for every n of a range in order, each made in one of several processes.
-
-    Args:
-        make_batch: Function from a number to a batch.
-        numbers: `range`.
-        workers: Number of processes, 1 or more. They start with the first batch that an iterator is asked for.
+    """Element `n` is `make_batch(n)`, for every n of a range in order, each made in one of several processes, which
+    start with the first batch that an iterator is asked for.
     """
 
-    def __init__(self, make_batch, numbers, workers):
+    def __init__(self, make_batch: Callable[[int], tuple], numbers: range, workers: int):
         super().__init__()
         self._make_batch = make_batch
         self._numbers = numbers
@@ -135,20 +134,19 @@ class _WorkerIterator(grain.DatasetIterator):
 
 
 class _Worker:
-    """A process that makes batches, and a thread of this one that takes them in.
-
-    Args:
-        pickled: the function from a number to a batch, by cloudpickle.
+    """A process that makes batches, and a thread of this one that takes them in; the function that makes them comes
+    pickled.
     """
 
     def __init__(self, pickled):
-        spawn = multiprocessing.get_context("spawn")
-        self._connection, others = spawn.Pipe()
-        process = spawn.Process(target=work, args=(others,))
+        context = multiprocessing.get_context("spawn")
+        self._connection, others = context.Pipe()
+        process = context.Process(target=work, args=(others,))
         # Called by itself where the iterator is dropped, and when Python ends, before it waits for its processes. Does
         # nothing the second time, nor in a fork of this process.
         self.end = util.Finalize(self, _kill, (process,), exitpriority=100)
-        process.start()
+        with _without_main_script():
+            process.start()
         if util.is_exiting():
             # Asked for by another thread, after all processes were told to end.
             _kill(process)
@@ -170,6 +168,30 @@ class _Worker:
     def result(self):
         """The next batch and None, or None and what was raised; None in place of both where the process died."""
         return self._results.get()
+
+
+@contextlib.contextmanager
+def _without_main_script() -> Iterator[None]:
+    """Let the processes that this thread starts not import the main script.
+
+    A script that trains would begin to train in every worker. What a worker needs of the script comes to it pickled by
+    value.
+    """
+    with _starting:
+        prepare, thread = spawn.get_preparation_data, threading.get_ident()
+
+        def prepare_without(name):
+            data = prepare(name)
+            if threading.get_ident() == thread:
+                for key in ("init_main_from_name", "init_main_from_path"):
+                    data.pop(key, None)
+            return data
+
+        spawn.get_preparation_data = prepare_without
+        try:
+            yield
+        finally:
+            spawn.get_preparation_data = prepare
 
 
 def _kill(process):

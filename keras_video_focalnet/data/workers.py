@@ -9,31 +9,23 @@ import signal
 import sys
 import threading
 import traceback
+import typing
+from collections.abc import Callable
+
+if typing.TYPE_CHECKING:
+    import multiprocessing.connection
+
+    import grain
 
 
-def batches_by_number(make_batch, first=0, stop=None, workers=0):
-    """A Grain data set whose element `n` is `make_batch(n)`, for every n from `first` on, in order.
+def batches_by_number(
+    make_batch: Callable[[int], tuple], first: int = 0, stop: int | None = None, workers: int = 0
+) -> "grain.IterDataset":
+    """A Grain data set whose element `n` is `make_batch(n)`, for every n from `first` to before `stop`, in order.
 
     Which process makes a batch changes neither the batch nor the order, so a run can go on at any number, with any
-    number of workers.
-
-    Args:
-        make_batch: Function from a batch's number to a tuple of arrays.
-        first: Number of the first batch.
-        stop: Number behind the last batch; None for no end.
-        workers: Number of worker processes, which make two batches each ahead; 0 makes every batch in this process when
-            it is asked for. Python starts a worker by importing the main script (not a notebook): what a script does,
-            and its import of Keras, belongs under `if __name__ == "__main__":`.
-
-    Returns:
-        A `grain.IterDataset`.
-
-    Raises:
-        ImportError: Grain is not installed.
-
-    Example:
-        >>> [int(square) for (square,) in batches_by_number(lambda number: (np.square(number),), first=2, stop=5)]
-        [4, 9, 16]
+    number of workers. Each of these makes two batches ahead; without workers every batch is made in this process when
+    it is asked for. A worker does not import the main script: functions of a script or a notebook are sent to it.
     """
     try:
         import grain
@@ -49,12 +41,9 @@ def batches_by_number(make_batch, first=0, stop=None, workers=0):
     return grain.MapDataset.range(first, last).map(make_batch).to_iter_dataset(options)
 
 
-def work(connection):
-    """What a worker process does: it answers numbers by batches, until the process that started it kills it.
-
-    Args:
-        connection: Gives first the function from a number to a batch, by cloudpickle, then numbers; takes for each a
-            pickled pair, as `_answer` makes it.
+def work(connection: "multiprocessing.connection.Connection") -> None:
+    """What a worker process does: over a connection it receives the function by cloudpickle, then numbers, and answers
+    each as `_answer` does, until the process that started it kills it.
     """
     # A signal to the whole group is for the main process: it saves what is to be saved, and then stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,1 +1,1 @@
-"""From class scores to answers."""
+"""From class scores to predictions that a person reads."""

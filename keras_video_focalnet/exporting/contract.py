@@ -1,4 +1,4 @@
-"""What an exported file takes and gives: it travels inside the file, and as JSON beside it."""
+"""The contract of an exported file, its inputs and outputs. It is stored in the file, and as JSON beside the file."""
 
 import dataclasses
 import json
@@ -11,8 +11,11 @@ KEY = "keras_video_focalnet"
 
 VERSION = 1
 
+MAX_JSON_BYTES = 4 << 20
+"""What is read of a contract at most; a thousand names of classes take a hundredth of it."""
+
 SAVED_MODEL_CONTRACT = f"assets.extra/{KEY}.json"
-"""Where it lies in a SavedModel's folder; TensorFlow leaves `assets.extra` to others."""
+"""Path of the contract in a SavedModel's folder. TensorFlow reserves `assets.extra` for files of users."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +28,13 @@ class Contract:
         model: Name of the model.
         input_shape: `(frames, height, width, 3)` of one clip.
         input_dtype: dtype of the pixels.
-        batched: Whether clips come as a batch of any size, `(batch, frames, height, width, 3)`, or one by one.
-        outputs: Names of the outputs, that of the model itself first: `"scores"` and `"logits"`, `"logits"`, or
-            `"features"`.
+        batched: Whether the file takes a batch of any size, `(batch, frames, height, width, 3)`, or a single clip.
+        outputs: Names of the outputs in the file's order, beginning with the model's own output: `"scores"` and
+            `"logits"`, one of the two, or `"features"`.
         classes: Number of classes, or None without a classifier.
         labels: Names of the classes, or None.
+        crop_fraction: The part of a resized frame's tighter side that the centre crop shows.
+        interpolation: How frames are resized, `"bilinear"` or `"bicubic"`.
     """
 
     format: str
@@ -41,9 +46,46 @@ class Contract:
     outputs: tuple
     classes: int | None = None
     labels: tuple | None = None
+    crop_fraction: float = 224 / 256
+    interpolation: str = "bilinear"
+
+    @property
+    def resize_rule(self) -> dict:
+        """What `read_clip` and `CenterCrop` take to resize and crop frames for the model, by the names there."""
+        return {"crop_fraction": self.crop_fraction, "interpolation": self.interpolation}
+
+    @property
+    def preparation(self) -> dict:
+        """How a clip is made of a video's decoded frames, in numbers, with formulas for people to read."""
+        frames, height, width, _ = self.input_shape
+        rows, columns = round(height / self.crop_fraction), round(width / self.crop_fraction)
+        return {
+            "frames": "decoded pictures, turned upright, with square pixels",
+            "sampling": {
+                "rule": "the middle frame of each of equal segments of the video; a short video repeats frames",
+                "frames": frames,
+                "index": f"(2 * i + 1) * total // {2 * frames}",
+                "where": f"i is 0 to {frames - 1}; total is the number of frames of the video",
+            },
+            "resize": {
+                "covers": [rows, columns],
+                "scale": f"max({rows} / height, {columns} / width)",
+                "rows": "int(height * scale + 0.5)",
+                "columns": "int(width * scale + 0.5)",
+                "filter": self.interpolation,
+                "antialias": True,
+                "as": f"PIL.Image.resize((columns, rows), PIL.Image.Resampling.{self.interpolation.upper()})",
+            },
+            "crop": {
+                "size": [height, width],
+                "top": f"(rows - {height}) // 2",
+                "left": f"(columns - {width}) // 2",
+            },
+            "normalization": "inside the file",
+        }
 
     def to_json(self):
-        """The contract as JSON, with what a reader without this package has to know."""
+        """Return the contract as JSON, with all that a program without this package needs to know."""
         return json.dumps(
             {
                 "written_by": KEY,
@@ -58,6 +100,9 @@ class Contract:
                     "layout": ("batch, " if self.batched else "") + "frames, height, width, channels",
                     "channels": "red, green, blue",
                     "range": [0, 255],
+                    "crop_fraction": self.crop_fraction,
+                    "interpolation": self.interpolation,
+                    "preparation": self.preparation,
                 },
                 "outputs": list(self.outputs),
                 "classes": self.classes,
@@ -68,35 +113,41 @@ class Contract:
 
     @classmethod
     def from_json(cls, text, path):
-        """The contract that `to_json` wrote, found in the file at `path`.
-
-        Raises:
-            ExportedFileError: It is none.
-        """
+        """The contract that `to_json` wrote, found in the file at `path`."""
         try:
-            told = json.loads(text)
-            if told["version"] != VERSION:
-                raise ValueError(f"version {told['version']}")
-            taken = told["input"]
+            if len(text) > MAX_JSON_BYTES:
+                raise ValueError(f"{len(text)} characters")
+            entries = json.loads(text)
+            if entries["version"] != VERSION:
+                raise ValueError(f"version {entries['version']}")
+            taken = entries["input"]
             batched = taken["shape"][0] is None
+            labels, classes = entries["labels"], entries["classes"]
+            if labels is not None and not (
+                isinstance(labels, list) and len(labels) == classes and all(isinstance(name, str) for name in labels)
+            ):
+                raise ValueError(f"labels {str(labels)[:80]} for {classes} classes")
             return cls(
-                format=told["format"],
-                precision=told["precision"],
-                model=told["model"],
+                format=entries["format"],
+                precision=entries["precision"],
+                model=entries["model"],
                 input_shape=tuple(map(int, taken["shape"][-4:])),
                 input_dtype=taken["dtype"],
                 batched=batched,
-                outputs=tuple(told["outputs"]),
-                classes=told["classes"],
-                labels=None if told["labels"] is None else tuple(told["labels"]),
+                outputs=tuple(entries["outputs"]),
+                classes=classes,
+                labels=None if labels is None else tuple(labels),
+                # Files of version 0.1.0 do not have these two.
+                crop_fraction=float(taken.get("crop_fraction", cls.crop_fraction)),
+                interpolation=str(taken.get("interpolation", cls.interpolation)),
             )
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, MemoryError) as error:
             raise ExportedFileError(
                 f"{path} holds no contract that this version reads ({type(error).__name__}: {error}); export it again."
             ) from error
 
 
 def json_beside(path):
-    """Where the contract of the file at `path` lies as JSON."""
+    """Return the path of the JSON file beside the exported file at `path`."""
     path = pathlib.Path(path)
     return path.with_name(f"{path.name}.json")

@@ -1,8 +1,8 @@
-"""Conversion, in this process on TensorFlow, in one of its own on other backends.
+"""Converts a model to the format of a contract: in this process on TensorFlow, in a new process on other backends.
 
     python -m keras_video_focalnet.exporting.convert FOLDER
 
-converts the model that lies in a folder; `convert` starts it.
+converts the model in a folder. `convert` starts this command on JAX and PyTorch.
 """
 
 import importlib
@@ -19,20 +19,9 @@ from keras_video_focalnet.exporting.formats import require
 
 
 def convert(model, contract, path, calibration=None):
-    """Write a model in the contract's format, unchecked.
+    """Write a model in the contract's format, without checking the result.
 
-    The converters all begin with a TensorFlow graph: on another backend the model is rebuilt on TensorFlow in another
-    process.
-
-    Args:
-        model: A `VideoFocalNet` on any backend.
-        contract: A `Contract`.
-        path: File or folder to write.
-        calibration: uint8 clips, `(clips, frames, height, width, 3)`, for `"int8_full"`.
-
-    Raises:
-        ImportError: TensorFlow is not installed.
-        ExportError: The conversion failed.
+    All converters begin with a TensorFlow graph. So on another backend a new process rebuilds the model on TensorFlow.
     """
     import keras
 
@@ -46,12 +35,14 @@ def convert(model, contract, path, calibration=None):
         folder = pathlib.Path(folder)
         model.save(folder / "model.keras")
         (folder / "contract.json").write_text(contract.to_json())
-        (folder / "path.json").write_text(json.dumps(str(path)))
+        (folder / "task.json").write_text(
+            json.dumps({"path": str(path), "modules": _modules(model), "sys_path": sys.path})
+        )
         if calibration is not None:
             np.save(folder / "calibration.npy", calibration, allow_pickle=False)
         root = str(pathlib.Path(__file__).parents[2])
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment["CUDA_VISIBLE_DEVICES"] = ""  # this process may hold all of a GPU's memory
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # The running process may hold all memory of the GPU.
         environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
         command = [sys.executable, "-m", "keras_video_focalnet.exporting.convert", str(folder)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
@@ -63,6 +54,12 @@ def convert(model, contract, path, calibration=None):
             )
 
 
+def _modules(model):
+    """The modules that define the classes of a model and of its layers, without Keras's own."""
+    classes = {type(model), *(type(layer) for layer in model._flatten_layers())}
+    return sorted({cls.__module__ for cls in classes if not cls.__module__.startswith(("keras.", "__main__"))})
+
+
 def _write(model, contract, path, calibration):
     module = importlib.import_module(f"keras_video_focalnet.exporting.{contract.format}")
     write = getattr(module, f"write_{contract.format}")
@@ -70,19 +67,22 @@ def _write(model, contract, path, calibration):
 
 
 def main(folder):
-    """Converts what `convert` laid into `folder`."""
+    """Convert the model that `convert` saved in `folder`."""
     import keras
     import numpy as np
 
-    # Registers the classes that the file names.
-    from keras_video_focalnet.models import video_focalnet  # noqa: F401
-
     folder = pathlib.Path(folder)
+    task = json.loads((folder / "task.json").read_text())
+    sys.path.extend(entry for entry in task["sys_path"] if entry not in sys.path)
+    for module in task["modules"]:
+        # This registers the classes that the model's file names.
+        importlib.import_module(module)
     contract = Contract.from_json((folder / "contract.json").read_text(), folder)
-    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    # `convert` wrote this file of a model in memory: its lambdas are the caller's own code.
+    model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=False)
     file = folder / "calibration.npy"
     calibration = np.load(file, allow_pickle=False) if file.exists() else None
-    _write(model, contract, json.loads((folder / "path.json").read_text()), calibration)
+    _write(model, contract, task["path"], calibration)
 
 
 if __name__ == "__main__":

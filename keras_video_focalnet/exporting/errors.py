@@ -1,13 +1,13 @@
-"""What can go wrong with an exported file."""
+"""Errors of writing and reading exported files."""
 
 
 class ExportError(RuntimeError):
-    """A conversion failed, or its result is not what was asked for; no file was written."""
+    """A conversion failed, or its result does not fit the request. No file was written."""
 
 
 class ExportMismatchError(ExportError):
-    """The exported file computes something else than the model; it was deleted."""
+    """The exported file does not compute what the model computes. The file was deleted."""
 
 
 class ExportedFileError(ValueError):
-    """A file that `export` did not write, or that is damaged."""
+    """A file is damaged, or `export` did not write it."""

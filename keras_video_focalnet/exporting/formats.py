@@ -1,4 +1,4 @@
-"""The formats that models are exported to, as data."""
+"""A table of the formats that models are exported to."""
 
 import dataclasses
 import importlib.util
@@ -10,11 +10,11 @@ class Format:
     """One format.
 
     Attributes:
-        suffix: Ending of its files; a folder has none.
-        tolerances: By precision, by how much logits may differ from the model's, relative to the largest.
-        batched: Whether it takes any number of clips at once.
-        converters: Modules that write it, besides TensorFlow.
-        runtime: Module that runs it.
+        suffix: The ending of its files. It is empty for a folder.
+        tolerances: For each precision, how much logits may differ from the model's, relative to the largest logit.
+        batched: Whether a file takes any number of clips at once.
+        converters: Modules besides TensorFlow that write the format.
+        runtime: The module that runs the format.
     """
 
     suffix: str
@@ -24,8 +24,8 @@ class Format:
     runtime: str
 
 
-# Quantized to 8 bits, logits wander more with some weights than with others: what counts there is accuracy, measured
-# on clips of known class (`benchmarks.export`); the limits are there to catch what is broken.
+# How much quantization to 8 bits changes logits depends on the weights. What counts there is the accuracy on clips of
+# known classes, which `benchmarks.export` measures. These limits only catch a broken file.
 FORMATS = {
     "litert": Format(
         ".tflite",
@@ -41,46 +41,21 @@ FORMATS = {
     ),
 }
 
-# What OpenVINO prefers to compute in, bfloat16 where the processor has it, may differ by this much.
+# The limit in the precision that OpenVINO chooses by itself, which is bfloat16 if the processor supports it.
 OWN_PRECISION_TOLERANCE = 2e-2
-
-# Module -> what to install.
-PACKAGES = {
-    "ai_edge_litert": "ai-edge-litert",
-    "tensorflow": "tensorflow",
-    "tf2onnx": "tf2onnx",
-    "onnx": "onnx",
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-}
 
 
 def format_of(path):
-    """The format that the name of a file tells, or None.
-
-    Args:
-        path: Path; a folder or a name without an ending is a SavedModel.
-
-    Returns:
-        A key of `FORMATS`, or None.
-    """
+    """The format that the name of a file tells, or None."""
     suffix = pathlib.Path(path).suffix.lower()
     return next((name for name, entry in FORMATS.items() if entry.suffix == suffix), None)
 
 
 def require(modules, what):
-    """Raise an error that says what to install where a module is missing.
-
-    Args:
-        modules: Names of modules.
-        what: What they are needed for.
-
-    Raises:
-        ImportError: One of them is not installed.
-    """
+    """Raise an error that says what to install, if a module is missing."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        packages = " ".join(PACKAGES[module] for module in missing)
+        packages = " ".join(missing).replace("_", "-")  # the name of each package but for its hyphens
         raise ImportError(
             f"{what} needs {packages}, which is not installed: pip install {packages}, or "
             "pip install 'keras-video-focalnet[export,tensorflow]' for all formats."

@@ -1,32 +1,22 @@
-"""A model as a TensorFlow function from pixels to named outputs: where every conversion begins."""
+"""Makes a TensorFlow function from pixels to named outputs of a model. Every conversion begins with it."""
 
 import tensorflow as tf
 
-from keras_video_focalnet.exporting.outputs import Outputs
-from keras_video_focalnet.ops.formulation import force
+from keras_video_focalnet.exporting.outputs import outputs_of
+from keras_video_focalnet.ops.autodiff.formulation import force
 
-# Nothing depends on the machine that exports, and nothing exported is trained.
+# An exported graph does not depend on the machine that exports, and is never trained.
 _ALWAYS = {"linear": "library", "modulation": "inline", "gradients": "automatic"}
-# Of what may compute in half precision, in 8 bits or on a GPU: Winograd's filtering is less exact there, or slower.
+# These formulations are for half precision, 8 bits and GPUs, where Winograd's filtering is less exact or slower.
 PORTABLE = {**_ALWAYS, "temporal_conv": "convolution"}
-# Of what processors compute in float32: Winograd's filtering where it pays. Its filters take more room than the taps
-# they are made of.
+# These are for processors in float32, with Winograd's filtering where it is faster. Its filters are larger than the
+# convolution kernels that they are made from.
 FOR_PROCESSORS = {**_ALWAYS, "device": "cpu"}
 
 
 def clip_function(model, contract, batched, formulations):
-    """A function of clips with a fixed signature, as `tf.function`.
-
-    Args:
-        model: A `VideoFocalNet`.
-        contract: A `Contract`.
-        batched: Whether it takes `(batch, frames, height, width, 3)` of any batch, or one clip.
-        formulations: Of operations: `PORTABLE` or `FOR_PROCESSORS`, and what else the format needs.
-
-    Returns:
-        A `tf.function` with the argument `clip` that gives a dict of outputs by name.
-    """
-    outputs = Outputs(model)
+    """Make a `tf.function` of clips with a fixed signature."""
+    outputs = outputs_of(model)
     signature = tf.TensorSpec((*([None] if batched else []), *contract.input_shape), contract.input_dtype, name="clip")
 
     def call(clip):
@@ -40,15 +30,15 @@ def clip_function(model, contract, batched, formulations):
 
 
 def as_tokens(clip, contract):
-    """One clip or a batch, of any dtype, as float32 `(batch, frames, height * width, 3)`."""
+    """Convert one clip or a batch of any dtype to float32 `(batch, frames, height * width, 3)`."""
     frames, height, width, channels = contract.input_shape
-    # Cast first: phones do that on the CPU, so it must not lie between other operations.
+    # The cast comes first: phones run it on the CPU, so it must not stand between operations of the GPU.
     pixels = tf.cast(clip, "float32")
     return tf.reshape(pixels, (-1 if len(clip.shape) == 5 else 1, frames, height * width, channels))
 
 
 def frozen(function):
-    """`function`'s concrete function with its weights as constants."""
+    """Return the concrete function of `function`, with its weights as constants."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     return convert_variables_to_constants_v2(function.get_concrete_function())

@@ -1,4 +1,4 @@
-"""LiteRT (TensorFlow Lite): for phones, whole on their GPUs."""
+"""Writes LiteRT (TensorFlow Lite) files, which the GPU of a phone can run completely."""
 
 import pathlib
 import re
@@ -9,33 +9,23 @@ import tensorflow as tf
 
 from keras_video_focalnet.exporting.contract import KEY
 from keras_video_focalnet.exporting.graph import FOR_PROCESSORS, PORTABLE, clip_function, frozen
-from keras_video_focalnet.exporting.litert_operations import check_operations
+from keras_video_focalnet.models.network import find_networks
 
 # Only matrix products and convolutions are quantized by what calibration shows: one scale for a whole tensor is too
-# coarse for norms, gates and the products between them. It is for the first features too: with them two points of
-# accuracy on camera motion were lost (with earlier weights of Nano), without them none.
+# coarse for norms, gates and the products between them. It is too coarse for the stem and the first stage as well: with
+# them two points of accuracy on camera motion were lost, without them none.
 IN_FLOATS = (
     *("ADD", "CAST", "GELU", "MEAN", "MUL", "RESHAPE", "RESIZE_BILINEAR", "RSQRT", "SOFTMAX", "SQUARED_DIFFERENCE"),
     *("STRIDED_SLICE", "SUB"),
 )
-FIRST_FEATURES = re.compile(r"/(patch_embed|stage0_downsample|stage0_block\d+)_")
 
 
 def write_litert(model, contract, path, calibration=None):
-    """Write a `.tflite` file.
-
-    Args:
-        model: A `VideoFocalNet`.
-        contract: A `Contract`.
-        path: File to write.
-        calibration: Clips, `(clips, frames, height, width, 3)`, for the precision `"int8_full"`.
-
-    Raises:
-        ExportError: The result holds an operation or a rank that a phone's GPU does not take.
-    """
-    # A phone's GPU multiplies no two tensors that would both have to be broadcast, nor by a constant stack of matrices.
+    """Write a `.tflite` file."""
+    # A phone's GPU can neither multiply two tensors that must both be broadcast, nor multiply by a constant stack of
+    # matrices, nor take operands of two ranks. These formulations avoid all three.
     formulations = FOR_PROCESSORS if contract.precision == "float32" else PORTABLE
-    formulations = {**formulations, "gated_sum": "resized", "winograd": "unrolled"}
+    formulations = {**formulations, "gated_sum": "resized", "winograd": "unrolled", "linear": "unflattened"}
     function = frozen(clip_function(model, contract, False, formulations))
     converter = _converter(function)
     if contract.precision != "float32":
@@ -45,12 +35,11 @@ def write_litert(model, contract, path, calibration=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if contract.precision == "int8_full":
-            content = _calibrated(function, converter, calibration.astype(contract.input_dtype))
+            content = _calibrated(model, function, converter, calibration.astype(contract.input_dtype))
         else:
             content = converter.convert()
     pathlib.Path(path).write_bytes(_with_signature(content, contract))
-    check_operations(path)
-    # Behind the model the file may be a zip archive: what Android's tools call associated files.
+    # A zip archive may follow the model in the file. Android's tools call its entries associated files.
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(f"{KEY}.json", contract.to_json())
         if contract.labels is not None:
@@ -63,15 +52,22 @@ def _converter(function):
     return converter
 
 
-def _calibrated(function, converter, calibration):
-    """The file's bytes, quantized but for `IN_FLOATS` and `FIRST_FEATURES`."""
+def _calibrated(model, function, converter, calibration):
+    """The file's bytes, quantized but for `IN_FLOATS` and the layers of the stem and the first stage."""
     from tensorflow.lite.tools import flatbuffer_utils
 
-    # The quantizer knows operations by the names of their outputs, which only a converted file tells.
+    # The quantizer identifies operations by the names of their outputs, which are known only after a conversion.
     (graph,) = flatbuffer_utils.convert_bytearray_to_object(_converter(function).convert()).subgraphs
     names = [graph.tensors[index].name.decode() for operator in graph.operators for index in operator.outputs]
+    first = [
+        re.escape(layer.name)
+        for network in find_networks(model)
+        for layer in network.roles
+        if network.frozen_from(layer) <= 1
+    ]
+    in_floats = re.compile(rf"/({'|'.join(first)})_" if first else r"(?!)")
     options = tf.lite.experimental.QuantizationDebugOptions(
-        denylisted_ops=list(IN_FLOATS), denylisted_nodes=list(filter(FIRST_FEATURES.search, names))
+        denylisted_ops=list(IN_FLOATS), denylisted_nodes=list(filter(in_floats.search, names))
     )
 
     def clips():
@@ -85,18 +81,21 @@ def _calibrated(function, converter, calibration):
 
 
 def _with_signature(content, contract):
-    """The file's bytes with a signature `serve` that names input and outputs."""
+    """Bring the outputs of a file into the contract's order; name input and outputs, also by a signature `serve`."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
     flat = flatbuffer_utils.convert_bytearray_to_object(content)
     (graph,) = flat.subgraphs
+    # Frozen functions give a dict's values in the order of its sorted names.
+    by_name = dict(zip(sorted(contract.outputs), graph.outputs, strict=True))
+    graph.outputs = [by_name[name] for name in contract.outputs]
+    for name, index in (("clip", graph.inputs[0]), *by_name.items()):
+        graph.tensors[index].name = name.encode()
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serve", 0
     signature.inputs = [_tensor_map(schema, "clip", graph.inputs[0])]
-    # Frozen functions give a dict's values in the order of its sorted names.
-    named = zip(sorted(contract.outputs), graph.outputs, strict=True)
-    signature.outputs = [_tensor_map(schema, name, index) for name, index in named]
+    signature.outputs = [_tensor_map(schema, name, by_name[name]) for name in contract.outputs]
     flat.signatureDefs = [signature]
     flat.description = f"{contract.model}, {contract.precision}".encode()
     return bytes(flatbuffer_utils.convert_object_to_bytearray(flat))

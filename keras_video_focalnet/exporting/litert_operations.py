@@ -1,4 +1,4 @@
-"""What a LiteRT file consists of, and whether a phone's GPU takes all of it."""
+"""Lists the operations of a LiteRT file, and checks that the GPU of a phone supports all of them."""
 
 import collections
 import dataclasses
@@ -8,8 +8,8 @@ from keras_video_focalnet.exporting.errors import ExportError
 
 HIGHEST_RANK = 4
 
-# What TensorFlow Lite's GPU delegate takes (tensorflow/lite/tools/versioning/gpu_compatibility.cc), as far as this
-# architecture has use for it.
+# The operations that TensorFlow Lite's GPU delegate supports, as far as models of this package need them. The source is
+# tensorflow/lite/tools/versioning/gpu_compatibility.cc in TensorFlow.
 GPU_OPERATIONS = frozenset(
     {
         *("ADD", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DIV", "EXP"),
@@ -18,7 +18,7 @@ GPU_OPERATIONS = frozenset(
         *("STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE"),
     }
 )
-# Pixels become floats on the CPU, before anything else.
+# These convert pixels to floats, on the CPU, ahead of all other operations.
 FIRST_OPERATIONS = frozenset({"CAST", "QUANTIZE", "DEQUANTIZE"})
 
 
@@ -30,29 +30,19 @@ class Operation:
         name: Name of the built-in operation, `"CUSTOM"`, or `"FLEX"` for one that needs TensorFlow's own kernels.
         inputs: Shapes of its inputs.
         outputs: Shapes of its outputs.
-        of_pixels: Whether it reads the file's input.
-        masks: Of a STRIDED_SLICE, whether it has an ellipsis, new or shrunk axes.
+        reads_pixels: Whether it reads the input of the file.
+        masks: Whether it is a STRIDED_SLICE with an ellipsis, new axes or removed axes.
     """
 
     name: str
     inputs: tuple
     outputs: tuple
-    of_pixels: bool = False
+    reads_pixels: bool = False
     masks: bool = False
 
 
 def list_operations(path):
-    """The operations of a LiteRT file, in order.
-
-    Args:
-        path: A `.tflite` file.
-
-    Returns:
-        List of `Operation`.
-
-    Raises:
-        ImportError: Neither ai-edge-litert nor TensorFlow is installed.
-    """
+    """List the operations of a LiteRT file in their order."""
     schema = _schema()
     flat = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(pathlib.Path(path).read_bytes(), 0))
     names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -79,31 +69,29 @@ def list_operations(path):
 
 
 def check_operations(path):
-    """Make sure that a phone's GPU takes a LiteRT file whole, but for the first conversion of pixels to floats.
+    """Check that the GPU of a phone supports all of a LiteRT file except the first conversion of pixels to floats."""
+    for refused in refused_operations(path):
+        raise ExportError(f"The LiteRT file holds {refused}. No file was written.")
+    return count_operations(path)
 
-    Args:
-        path: A `.tflite` file.
 
-    Returns:
-        Dict from the name of an operation to how often it stands in the file.
+def refused_operations(path):
+    """List what the GPU of a phone does not support in a LiteRT file, each with the reason, in words."""
+    return [
+        f"{operation.name} from {list(operation.inputs)} to {list(operation.outputs)}, which a mobile GPU delegate "
+        f"refuses: {reason}"
+        for operation in list_operations(path)
+        if (reason := _refused(operation))
+    ]
 
-    Raises:
-        ExportError: An operation is custom, needs TensorFlow's kernels (Flex), is not supported by the GPU delegate, or
-            has a tensor of more than 4 dimensions.
-    """
-    operations = list_operations(path)
-    for operation in operations:
-        reason = _refused(operation)
-        if reason:
-            raise ExportError(
-                f"The LiteRT file holds {operation.name} from {list(operation.inputs)} to {list(operation.outputs)}, "
-                f"which a mobile GPU delegate refuses: {reason}. No file was written."
-            )
-    return dict(collections.Counter(operation.name for operation in operations).most_common())
+
+def count_operations(path):
+    """Count the operations of a LiteRT file by name, the most frequent first."""
+    return dict(collections.Counter(operation.name for operation in list_operations(path)).most_common())
 
 
 def highest_rank(operations):
-    """The highest rank of any tensor that operations read or write."""
+    """Return the highest rank of all tensors that the operations read or write."""
     return max(len(shape) for operation in operations for shape in (*operation.inputs, *operation.outputs))
 
 
@@ -111,7 +99,7 @@ def _refused(operation):
     name = operation.name
     if name in ("CUSTOM", "FLEX"):
         return "only built-in operations run there"
-    if name not in GPU_OPERATIONS and not (operation.of_pixels and name in FIRST_OPERATIONS):
+    if name not in GPU_OPERATIONS and not (operation.reads_pixels and name in FIRST_OPERATIONS):
         return "it is not among the delegate's operations"
     if highest_rank([operation]) > HIGHEST_RANK:
         return f"it has a tensor of more than {HIGHEST_RANK} dimensions"

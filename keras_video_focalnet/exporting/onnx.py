@@ -1,4 +1,4 @@
-"""ONNX: for ONNX Runtime, and what else reads it."""
+"""Writes ONNX files, for ONNX Runtime and other runtimes."""
 
 import contextlib
 import warnings
@@ -8,21 +8,13 @@ import numpy as np
 from keras_video_focalnet.exporting.contract import KEY
 from keras_video_focalnet.exporting.graph import FOR_PROCESSORS, clip_function, frozen
 
-# The newest that tf2onnx 1.17 writes, and the first with a GELU, which ONNX Runtime reads since 1.17.
+# tf2onnx 1.17 writes opset 18 at most. Opset 20 is the first with a GELU, and ONNX Runtime reads it from 1.17 on.
 CONVERTED_OPSET, OPSET = 18, 20
 
 
 def onnx_model(model, contract):
-    """A model as an ONNX graph.
-
-    Args:
-        model: A `VideoFocalNet`.
-        contract: A `Contract`.
-
-    Returns:
-        An `onnx.ModelProto` with the input `clip` and outputs by the contract's names.
-    """
-    # ONNX Runtime makes one operation of a norm that is written so.
+    """Convert a model to an ONNX graph."""
+    # ONNX Runtime joins a layer norm that is written as a quotient into one operation.
     function = frozen(clip_function(model, contract, True, {**FOR_PROCESSORS, "layer_norm": "quotient"}))
     given = [tensor.name for tensor in function.outputs]
     with _converter() as convert:
@@ -35,6 +27,10 @@ def onnx_model(model, contract):
     # Frozen functions give a dict's values in the order of its sorted names.
     names = {function.inputs[0].name: "clip", **dict(zip(given, sorted(contract.outputs), strict=True))}
     _rename(proto.graph, names)
+    by_name = {value.name: value for value in proto.graph.output}
+    in_order = [by_name[name] for name in contract.outputs]
+    del proto.graph.output[:]
+    proto.graph.output.extend(in_order)
     proto = _with_gelus(proto)
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -44,13 +40,7 @@ def onnx_model(model, contract):
 
 
 def write_onnx(model, contract, path):
-    """Write an `.onnx` file.
-
-    Args:
-        model: A `VideoFocalNet`.
-        contract: A `Contract`.
-        path: File to write.
-    """
+    """Write an `.onnx` file."""
     import onnx
 
     proto = onnx_model(model, contract)
@@ -60,7 +50,7 @@ def write_onnx(model, contract, path):
 
 @contextlib.contextmanager
 def _converter():
-    """tf2onnx, mended for NumPy 2 as Keras does it, and quiet."""
+    """Provide tf2onnx without its log messages, and patched for NumPy 2 by the function that Keras has for it."""
     import logging
 
     from keras.src.export.tf2onnx_lib import patch_tf2onnx
@@ -80,7 +70,7 @@ def _converter():
 
 
 def _with_gelus(proto):
-    """A graph with one operation for each `(0.5 * x) * (1 + erf(x / sqrt(2)))`, which took five."""
+    """Replace the five operations of each `(0.5 * x) * (1 + erf(x / sqrt(2)))` by one GELU."""
     import onnx.version_converter
 
     proto = onnx.version_converter.convert_version(proto, OPSET)
@@ -92,14 +82,14 @@ def _with_gelus(proto):
             readers.setdefault(name, []).append(node)
 
     def beside(node, kind, constant):
-        """What a node of this kind joins with a constant; None where it is none such."""
+        """Return the other input of a node of this kind with this constant, or None if the node is not of this form."""
         if node is None or node.op_type != kind:
             return None
         others = [name for name in node.input if not _is(constants.get(name), constant)]
         return others[0] if len(others) == 1 else None
 
     def reader(name):
-        """The one node that reads a tensor."""
+        """Return the node that reads a tensor, or None if several nodes or none read it."""
         return readers[name][0] if len(readers.get(name, ())) == 1 else None
 
     gone = set()
@@ -126,7 +116,7 @@ def _with_gelus(proto):
 
 
 def _is(tensor, number):
-    """Whether a constant is this one number."""
+    """Return whether a constant consists of this single number."""
     from onnx import numpy_helper
 
     if tensor is None or np.prod(tensor.dims, dtype=int) != 1:

@@ -1,4 +1,4 @@
-"""OpenVINO: for Intel's and other x86 processors, and their GPUs."""
+"""Writes OpenVINO files, for x86 processors and Intel's GPUs."""
 
 import pathlib
 import tempfile
@@ -10,22 +10,19 @@ from keras_video_focalnet.exporting.graph import PORTABLE, clip_function, frozen
 
 
 def write_openvino(model, contract, path):
-    """Write an `.xml` file and its weights, a `.bin` file of the same name.
-
-    Args:
-        model: A `VideoFocalNet`.
-        contract: A `Contract`.
-        path: The `.xml` file to write.
-    """
+    """Write an `.xml` file and its weights, a `.bin` file of the same name."""
     function = frozen(clip_function(model, contract, True, PORTABLE))
     with tempfile.TemporaryDirectory() as folder:
         graph = pathlib.Path(folder) / "frozen.pb"
         graph.write_bytes(function.graph.as_graph_def().SerializeToString())
         converted = openvino.convert_model(str(graph))
-    converted.inputs[0].tensor.set_names({"clip"})
-    given = {name: output for output in converted.outputs for name in output.get_names()}
+    given = {name: output.get_node() for output in converted.outputs for name in output.get_names()}
     # Frozen functions give a dict's values in the order of its sorted names.
-    for tensor, name in zip(function.outputs, sorted(contract.outputs), strict=True):
-        given[tensor.name].tensor.set_names({name})
+    by_name = dict(zip(sorted(contract.outputs), function.outputs, strict=True))
+    in_order = [given[by_name[name].name].input_value(0) for name in contract.outputs]
+    converted = openvino.Model(in_order, converted.get_parameters(), contract.model)
+    converted.inputs[0].tensor.set_names({"clip"})
+    for output, name in zip(converted.outputs, contract.outputs, strict=True):
+        output.tensor.set_names({name})
     converted.set_rt_info(contract.to_json(), [KEY])
     openvino.save_model(converted, str(path), compress_to_fp16=contract.precision == "float16")

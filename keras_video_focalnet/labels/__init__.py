@@ -1,20 +1,17 @@
-"""Class names of the data sets that weights are published for, one file a data set, in the order of the classes."""
+"""Class names of the data sets that weights are published for: a file for each, in the order of the classes."""
 
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that weights are published for.
+    """A data set that weights are published for, with its name in words and further names that it is known by.
 
-    Attributes:
-        long_name: its name in words.
-        aliases: further names that it is known by.
-        classes: number of its classes.
-        file: name of its file of class names in this folder, without the ending; None: no file.
+    `file` is the file of its class names in this folder, without the ending; None where there is no such file.
     """
 
     long_name: str
@@ -23,16 +20,11 @@ class DataSet:
     file: str | None
 
 
-# By short name; `weights=` and `labels=` take any name of a data set.
-DATA_SETS = {
+# The data sets by their short names. `weights=` and `labels=` take any name of a data set.
+DATA_SETS: dict[str, DataSet] = {
     "k400": DataSet("Kinetics-400", ("kinetics400",), 400, "kinetics400"),
     "k600": DataSet("Kinetics-600", ("kinetics600",), 600, "kinetics600"),
-    "ssv2": DataSet(
-        "Something-Something-v2",
-        ("something_something_v2", "somethingsomethingv2", "ss_v2", "sthv2"),
-        174,
-        "something_something_v2",
-    ),
+    "ssv2": DataSet("Something-Something-v2", ("sthv2",), 174, "something_something_v2"),
     "diving48": DataSet("Diving-48", ("d48", "diving48_v2"), 48, "diving48"),
     "activitynet": DataSet("ActivityNet-1.3", ("anet", "activitynet1.3", "anet1.3"), 200, "activitynet"),
     "imagenet": DataSet("ImageNet-1K", ("imagenet1k", "in1k"), 1000, None),
@@ -40,39 +32,29 @@ DATA_SETS = {
 }
 
 
-def find_data_set(name):
-    """Short name of a data set.
-
-    Args:
-        name: String; its short or long name or an alias; case, spaces, dots, hyphens and underscores do not matter.
-
-    Returns:
-        A key of `DATA_SETS`, or None.
-
-    Example:
-        >>> find_data_set("ActivityNet-1.3")
-        'activitynet'
-    """
+def find_data_set(name: str) -> str | None:
+    """A key of `DATA_SETS` by any name of the data set, however spaced and spelled; None where the name is unknown."""
     for short, data_set in DATA_SETS.items():
         if _plain(name) in map(_plain, (short, data_set.long_name, *data_set.aliases)):
             return short
     return None
 
 
-def load_labels(source):
-    """Class names of a data set, of a file or as given.
+def load_labels(source: str | os.PathLike | Iterable[str]) -> list[str]:
+    """Load the class names of a data set or of a text file; a list of names is checked and returned.
 
     Args:
         source: A data set by any of its names (`"k400"`, `"Kinetics-400"`, `"ssv2"`, `"something_something_v2"`,
-            ..., see `find_data_set`), the path of a UTF-8 text file with one name a line in the order of the classes,
-            or a list of names.
+            and so on, see `find_data_set`), the path of a UTF-8 text file with one name in each line in the order of
+            the classes, or a list of names.
 
     Returns:
-        List of strings, one a class.
+        The names, one a class.
 
     Raises:
-        ValueError: Neither a known name nor a file, a blank line between names, no names, or a name that is no string.
-        FileNotFoundError: A `pathlib.Path` without a file.
+        ValueError: `source` is neither a known name nor a file, or it has no names, a blank line between names, or a
+            name that is not a string.
+        FileNotFoundError: There is no file at a path that is given as a `pathlib.Path`.
 
     Example:
         >>> load_labels("camera_motion")[:3]
@@ -97,39 +79,33 @@ def load_labels(source):
     return names
 
 
-def data_set_of(classes):
-    """Short name of the data set with that many classes whose names are known, or None: of 400 it is `"k400"`."""
+def configured_labels(labels: Iterable[str] | str | None) -> list[str] | None:
+    """The class names in a model's configuration: a list of names, the name of a data set, or None; never a file."""
+    if isinstance(labels, (str, os.PathLike)):
+        short = find_data_set(str(labels))
+        if short is None or not DATA_SETS[short].file:
+            raise ValueError(
+                f"labels={str(labels)!r} in a configuration is the name of no known data set, and no file is read for "
+                "a configuration; put the list of names there, or pass labels to the constructor."
+            )
+        labels = short
+    return None if labels is None else load_labels(labels)
+
+
+def data_set_with(classes: int) -> str | None:
+    """The key of the data set that has so many classes and whose class names are known, or None."""
     return next((short for short, data_set in DATA_SETS.items() if data_set.file and data_set.classes == classes), None)
 
 
-def labels_for(classes):
-    """Class names of the known data set with that many classes.
-
-    Args:
-        classes: Integer.
-
-    Returns:
-        List of `classes` strings, or None where no known data set has that many.
-
-    Example:
-        >>> labels_for(174)[0]
-        'Approaching something with your camera'
-        >>> labels_for(12) is None
-        True
-    """
-    name = data_set_of(classes)
-    return None if name is None else load_labels(name)
-
-
-def _plain(name):
+def _plain(name: str) -> str:
     return re.sub(r"[\s_.-]", "", name).lower()
 
 
-def _read(path):
-    """Names of a text file, line by line."""
+def _read(path: pathlib.Path) -> list[str]:
+    """Read the names of a text file, line by line."""
     if not path.is_file():
         raise FileNotFoundError(f"labels={str(path)!r}: there is no such file; pass a text file with one name a line.")
-    # A byte order mark, as Windows editors write it, is no part of the first name.
+    # Windows editors write a byte order mark, which is not part of the first name.
     names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
     if not names:
         raise ValueError(f"{path} holds no class names; write one name a line.")

@@ -1,25 +1,58 @@
-"""Video-FocalNet block (paper Figure 2b)."""
+"""The block of Video-FocalNet (its paper's Figure 2b)."""
 
-import contextlib
 import functools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_video_focalnet.layers import initializers
-from keras_video_focalnet.layers.dense import Dense
-from keras_video_focalnet.layers.dropout import Dropout
-from keras_video_focalnet.layers.focal_modulation import SpatioTemporalFocalModulation
-from keras_video_focalnet.layers.layer_normalization import LayerNormalization
+from keras_video_focalnet.layers.focal_modulation import ARGUMENTS, RENAMED, SpatioTemporalFocalModulation
+from keras_video_focalnet.layers.fused_dense import FusedDense
+from keras_video_focalnet.layers.fused_layer_normalization import FusedLayerNormalization
 from keras_video_focalnet.layers.layer_scale import LayerScale
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
+from keras_video_focalnet.layers.replayable_dropout import ReplayableDropout
+from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
-from keras_video_focalnet.layers.validation import check_tokens, choice, grid_of
-from keras_video_focalnet.ops.fusion import compiled_apart
-from keras_video_focalnet.ops.gradients import rematerialized
-from keras_video_focalnet.ops.recompute import recomputing
+from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
+from keras_video_focalnet.ops.autodiff.rematerialization import rematerialized
+from keras_video_focalnet.utils.checks import check_choice, check_size
+from keras_video_focalnet.utils.deprecation import rename_keys, renamed_arguments
 
-REMATERIALIZATIONS = (False, "cheap", True)
+# Those that the block has beside the modulation's.
+_FURTHER_ARGUMENTS = ("mlp_ratio", "use_postln_in_modulation", "use_layerscale", "layerscale_value")
+_FURTHER_ARGUMENTS += ("drop_path_rate", "drop_path_per", "rematerialize")
+REMOVED = "cheap"  # A choice of `rematerialize` of version 0.1.0.
+
+
+def check_rematerialize(name: str, value: Any) -> bool:
+    """Checks the argument `rematerialize` of a block, which must be a bool."""
+    if isinstance(value, str) and value == REMOVED:
+        raise ValueError(
+            'rematerialize="cheap" was removed; pass True, which takes less memory still, or let a model rematerialize '
+            "its first stages alone, rematerialize=(True, True, False, False), which takes about as long."
+        )
+    return check_choice(name, value, (False, True))
+
+
+def replace_removed_choice(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Replaces a removed choice of `rematerialize` in the configuration of a block or model by True, and warns."""
+    saved = config.get("rematerialize", False)
+    stages = list(saved) if isinstance(saved, (list, tuple)) else [saved]
+    if REMOVED not in stages:
+        return config
+    warnings.warn(
+        'The configuration has rematerialize="cheap", which was removed; it is loaded as True. Training takes less '
+        "memory and more time; what is computed is the same.",
+        stacklevel=3,
+    )
+    stages = [True if stage == REMOVED else stage for stage in stages]
+    return {**config, "rematerialize": stages[0] if isinstance(saved, str) else stages}
 
 
 @compiled_apart
@@ -27,41 +60,44 @@ def _add(shortcut, branch):
     return shortcut + branch
 
 
-@keras.saving.register_keras_serializable(package="keras_video_focalnet")
+@saved_as("FocalBlock")
+@renamed_arguments(RENAMED, attributes=False)
 class FocalBlock(keras.layers.Layer):
-    """Spatio-temporal focal modulation, then an MLP, each behind a layer norm and around a shortcut (paper Figure 2b).
+    """Spatio-temporal focal modulation and then an MLP, each behind a layer norm and beside a shortcut.
 
-    The modulators are outputs of the block, not of a layer inside it: so they stay in the graph of a functional model,
-    and `get_layer("stage0_block0").output` gives all three.
+    It is the block of Figure 2b of the Video-FocalNet paper (Wasim et al., ICCV 2023). The modulators are outputs of
+    the block and not of a layer inside it: so they stay in the graph of a functional model, and
+    `get_layer("stage0_block0").output` gives all three.
 
     Args:
-        dim: int, channels.
-        grid_size: `(height, width)` of the tokens of a frame, or one int for both.
-        mlp_ratio: float, hidden units of the MLP over `dim`.
-        focal_level: int, focal levels L.
-        focal_window: odd int, the window of the first level.
-        focal_factor: even int, what each further level adds to the window.
-        use_postln: bool, layer norms after modulation and MLP instead of before.
-        use_postln_in_modulation: bool, a layer norm before the modulation's output projection.
-        normalize_modulator: bool, divide both gated sums by L + 1.
-        use_layerscale: bool, scale both branches by a learned factor per channel.
-        layerscale_value: float, that factor at the start.
-        drop_rate: float, dropout in modulation and MLP.
-        drop_path_rate: float, stochastic depth.
-        drop_path_per: `"frame"` (as the reference) or `"clip"`, see `StochasticDepth`.
-        rematerialize: what the backward pass computes again instead of keeping it (Chen et al. 2016): False, nothing;
-            `"cheap"`, norms, activations and gated sums, half of what there is, for about a tenth more time; True, all
-            but what enters its two halves, modulation and MLP, each with its norm and shortcut, for about a third more
-            time. For second derivatives set False.
-        quantized: which layers inside are quantized, as `get_config` tells of a block after `quantize`, or None.
-        **kwargs: of `keras.layers.Layer`.
+        embed_dim: Channels, an integer of at least 1.
+        grid_size: `(height, width)` of the tokens of a frame, or one integer for both.
+        mlp_ratio: Hidden units of the MLP divided by `embed_dim`, a float; 4 by default.
+        focal_level: The number of focal levels L, an integer of at least 0; 2 by default.
+        focal_window: The window of the first level, an odd integer; 3 by default.
+        focal_factor: What each further level adds to the window, an even integer; 2 by default.
+        use_postln: Whether the layer norms stand after modulation and MLP instead of before; False by default.
+        use_postln_in_modulation: Whether a layer norm stands before the modulation's output projection; False by
+            default.
+        normalize_modulator: Whether both gated sums are divided by L + 1; False by default.
+        use_layerscale: Whether both branches are scaled by a learned factor for each channel; False by default.
+        layerscale_value: That factor at the start, a float; 1e-4 by default.
+        drop_rate: The probability of dropout in modulation and MLP, a number in [0, 1); 0 by default.
+        drop_path_rate: The probability of stochastic depth, a number in [0, 1); 0 by default.
+        drop_path_per: `"frame"`, the default, or `"clip"`; see `StochasticDepth`.
+        rematerialize: Whether only what enters the block's two halves, modulation and MLP, each with its norm and
+            shortcut, is kept for the backward pass, and the rest is computed again (Chen et al. 2016), for about a
+            third more time; False by default. For second derivatives set False.
+        quantized: Which layers inside are quantized, as `get_config` describes it for a block after `quantize`, or
+            None, the default.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
-    Input shape: `(batch, frames, height * width, dim)`, floating.
+    Input shape: `(batch, frames, height * width, embed_dim)`, floating.
 
-    Returns: three tensors of the input's shape: the block's output, the spatial and the temporal modulator.
+    Output shape: three tensors of the input's shape: the block's output, the spatial and the temporal modulator.
 
     Raises:
-        ValueError: if `rematerialize` is something else, or the input does not fit `grid_size`.
+        ValueError: An argument is out of its range, or the input does not fit `grid_size` or `embed_dim`.
 
     Example:
     >>> output, spatial, temporal = FocalBlock(32, grid_size=14)(np.zeros((1, 8, 14 * 14, 32), "float32"))
@@ -71,28 +107,28 @@ class FocalBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        dim,
-        grid_size,
-        mlp_ratio=4.0,
-        focal_level=2,
-        focal_window=3,
-        focal_factor=2,
-        use_postln=False,
-        use_postln_in_modulation=False,
-        normalize_modulator=False,
-        use_layerscale=False,
-        layerscale_value=1e-4,
-        drop_rate=0.0,
-        drop_path_rate=0.0,
-        drop_path_per="frame",
-        rematerialize=False,
-        quantized=None,
-        **kwargs,
+        embed_dim: int,
+        grid_size: int | tuple[int, int],
+        mlp_ratio: float = 4.0,
+        focal_level: int = 2,
+        focal_window: int = 3,
+        focal_factor: int = 2,
+        use_postln: bool = False,
+        use_postln_in_modulation: bool = False,
+        normalize_modulator: bool = False,
+        use_layerscale: bool = False,
+        layerscale_value: float = 1e-4,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        drop_path_per: str = "frame",
+        rematerialize: bool = False,
+        quantized: dict[str, dict[str, Any]] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.quantized = quantized
-        self.dim = dim
-        self.grid_size = grid_of(grid_size)
+        self.embed_dim = embed_dim
+        self.grid_size = check_size("grid_size", grid_size)
         self.mlp_ratio = mlp_ratio
         self.focal_level = focal_level
         self.focal_window = focal_window
@@ -105,28 +141,18 @@ class FocalBlock(keras.layers.Layer):
         self.drop_rate = drop_rate
         self.drop_path_rate = drop_path_rate
         self.drop_path_per = drop_path_per
-        self.rematerialize = choice("rematerialize", rematerialize, REMATERIALIZATIONS)
+        self.rematerialize = check_rematerialize("rematerialize", rematerialize)
 
         dtype = self.dtype_policy
-        self.norm1 = LayerNormalization(dtype=dtype, name="norm1")
-        self.modulation = SpatioTemporalFocalModulation(
-            dim,
-            self.grid_size,
-            focal_level=focal_level,
-            focal_window=focal_window,
-            focal_factor=focal_factor,
-            use_postln=use_postln_in_modulation,
-            normalize_modulator=normalize_modulator,
-            drop_rate=drop_rate,
-            dtype=dtype,
-            name="modulation",
-        )
-        self.norm2 = LayerNormalization(dtype=dtype, name="norm2")
-        hidden, linear = int(dim * mlp_ratio), initializers.LinearKernel
-        self.fc1 = Dense(hidden, activate=True, kernel_initializer=linear(), dtype=dtype, name="fc1")
-        self.fc2 = Dense(dim, kernel_initializer=linear(), dtype=dtype, name="fc2")
-        self.hidden_dropout = Dropout(drop_rate, dtype=dtype, name="hidden_dropout")
-        self.dropout = Dropout(drop_rate, dtype=dtype, name="dropout")
+        self.norm1 = FusedLayerNormalization(dtype=dtype, name="norm1")
+        arguments = {name: getattr(self, name) for name in ARGUMENTS} | {"use_postln": use_postln_in_modulation}
+        self.modulation = SpatioTemporalFocalModulation(**arguments, dtype=dtype, name="modulation")
+        self.norm2 = FusedLayerNormalization(dtype=dtype, name="norm2")
+        hidden, normal = int(embed_dim * mlp_ratio), initializers.NumpyNormal
+        self.fc1 = FusedDense(hidden, activate=True, kernel_initializer=normal(), dtype=dtype, name="fc1")
+        self.fc2 = FusedDense(embed_dim, kernel_initializer=normal(), dtype=dtype, name="fc2")
+        self.hidden_dropout = ReplayableDropout(drop_rate, dtype=dtype, name="hidden_dropout")
+        self.dropout = ReplayableDropout(drop_rate, dtype=dtype, name="dropout")
         self.gamma_1 = self.gamma_2 = None
         if use_layerscale:
             self.gamma_1 = LayerScale(layerscale_value, dtype=dtype, name="gamma_1")
@@ -134,7 +160,7 @@ class FocalBlock(keras.layers.Layer):
         self.drop_path_1 = StochasticDepth(drop_path_rate, drop_path_per, dtype=dtype, name="drop_path_1")
         self.drop_path_2 = StochasticDepth(drop_path_rate, drop_path_per, dtype=dtype, name="drop_path_2")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         check_tokens(self, input_shape)
         hidden_shape = (*input_shape[:-1], self.fc1.units)
         same_shape = (self.norm1, self.modulation, self.norm2, self.fc1, self.dropout, self.gamma_1, self.gamma_2)
@@ -146,79 +172,69 @@ class FocalBlock(keras.layers.Layer):
         quantize_layers(self, self.quantized)
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> tuple[Any, Any, Any]:
+        check_called_on(self, inputs)
         if not training:
             tokens, *modulators = self._modulate(inputs)
             return self._mix(tokens), *modulators
-        # Drawn here: what is computed twice must be the same twice.
+        # All masks are drawn here: a half that is computed twice must drop the same both times.
         shape = tuple(ops.shape(inputs))
         same_shape = (self.modulation.dropout, self.drop_path_1, self.dropout, self.drop_path_2)
-        modulated, path_1, mixed, path_2 = (layer.draw(shape) for layer in same_shape)
-        hidden = self.hidden_dropout.draw((*shape[:-1], self.fc1.units))
+        modulation_mask, path_mask_1, mlp_mask, path_mask_2 = (layer.draw_mask(shape) for layer in same_shape)
+        hidden_mask = self.hidden_dropout.draw_mask((*shape[:-1], self.fc1.units))
 
-        modulate = functools.partial(self._modulate, training=training, modulated=modulated, path=path_1)
-        mix = functools.partial(self._mix, training=training, mixed=mixed, path=path_2, hidden=hidden)
-        if self.rematerialize is True:
-            # Each half by itself: what they compute again never lies in memory at the same time. As functions with a
-            # name, which TensorFlow asks for where it refuses second derivatives.
+        modulate = functools.partial(
+            self._modulate, training=training, modulation_mask=modulation_mask, path_mask=path_mask_1
+        )
+        mix = functools.partial(
+            self._mix, training=training, hidden_mask=hidden_mask, mlp_mask=mlp_mask, path_mask=path_mask_2
+        )
+        if self.rematerialize:
+            # Each half by itself, so that what they compute again never lies in memory at the same time. TensorFlow
+            # asks a function for its name where it refuses second derivatives, and a partial has none.
             tokens, *modulators = rematerialized(lambda x: modulate(x), inputs)
             (tokens,) = rematerialized(lambda x: (mix(x),), tokens)
             return tokens, *modulators
-        with recomputing() if self.rematerialize == "cheap" else contextlib.nullcontext():
-            tokens, *modulators = modulate(inputs)
-            return mix(tokens), *modulators
+        tokens, *modulators = modulate(inputs)
+        return mix(tokens), *modulators
 
-    def _modulate(self, inputs, training=False, modulated=None, path=None):
-        """The first half, given what its dropouts keep: tokens and both modulators."""
+    def _modulate(self, inputs, training=False, modulation_mask=None, path_mask=None):
+        """Computes the first half, given what its dropouts keep: tokens and both modulators."""
         x = inputs if self.use_postln else self.norm1(inputs)
-        x, spatial_modulator, temporal_modulator = self.modulation(x, training=training, kept=modulated)
+        x, spatial_modulator, temporal_modulator = self.modulation(x, training=training, keep_mask=modulation_mask)
         if self.use_postln:
             x = self.norm1(x)
         if self.gamma_1 is not None:
             x = self.gamma_1(x)
-        tokens = _add(inputs, self._cast(self.drop_path_1(x, training=training, kept=path)))
+        tokens = _add(inputs, self._cast(self.drop_path_1(x, training=training, keep_mask=path_mask)))
         return tokens, self._cast(spatial_modulator), self._cast(temporal_modulator)
 
-    def _mix(self, tokens, training=False, mixed=None, path=None, hidden=None):
-        """The second half, the MLP, given what its dropouts keep: of its output, the branch and the hidden units."""
+    def _mix(self, tokens, training=False, hidden_mask=None, mlp_mask=None, path_mask=None):
+        """Computes the second half, the MLP, given what its dropouts keep."""
         x = tokens if self.use_postln else self.norm2(tokens)
-        x = self.hidden_dropout(self.fc1(x), training=training, kept=hidden)
-        x = self.dropout(self.fc2(x), training=training, kept=mixed)
+        x = self.hidden_dropout(self.fc1(x), training=training, keep_mask=hidden_mask)
+        x = self.dropout(self.fc2(x), training=training, keep_mask=mlp_mask)
         if self.use_postln:
             x = self.norm2(x)
         if self.gamma_2 is not None:
             x = self.gamma_2(x)
-        return _add(tokens, self._cast(self.drop_path_2(x, training=training, kept=path)))
+        return _add(tokens, self._cast(self.drop_path_2(x, training=training, keep_mask=path_mask)))
 
     def _cast(self, x):
-        """Back to the block's own dtype: a layer inside may have another policy."""
+        """Casts to the block's own dtype: a layer inside may have another policy."""
         return ops.cast(x, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[tuple[int | None, ...], ...]:
         return (tuple(input_shape),) * 3
 
-    def count_macs(self, input_shape):
-        """Multiply-adds of one call on inputs of `input_shape`, a static `(batch, frames, height * width, dim)`."""
-        batch, frames, tokens, dim = input_shape
-        return self.modulation.count_macs(input_shape) + 2 * batch * frames * tokens * dim * self.fc1.units
+    def count_macs(self, input_shape: Sequence[int]) -> int:
+        """Counts the multiply-adds of one call, given the static shape of its input."""
+        return self.modulation.count_macs(input_shape) + 2 * math.prod(input_shape) * self.fc1.units
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "grid_size": self.grid_size,
-            "mlp_ratio": self.mlp_ratio,
-            "focal_level": self.focal_level,
-            "focal_window": self.focal_window,
-            "focal_factor": self.focal_factor,
-            "use_postln": self.use_postln,
-            "use_postln_in_modulation": self.use_postln_in_modulation,
-            "normalize_modulator": self.normalize_modulator,
-            "use_layerscale": self.use_layerscale,
-            "layerscale_value": self.layerscale_value,
-            "drop_rate": self.drop_rate,
-            "drop_path_rate": self.drop_path_rate,
-            "drop_path_per": self.drop_path_per,
-            "rematerialize": self.rematerialize,
-            "quantized": quantized_layers(self),
-        }
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "FocalBlock":
+        return super().from_config(rename_keys(replace_removed_choice(config), RENAMED))
+
+    def get_config(self) -> dict[str, Any]:
+        arguments = {name: getattr(self, name) for name in (*ARGUMENTS, *_FURTHER_ARGUMENTS)}
+        return {**super().get_config(), **arguments, "quantized": quantized_layers(self)}

@@ -1,59 +1,68 @@
-"""Spatio-temporal focal modulation (paper 3.1, Figure 3)."""
+"""Spatio-temporal focal modulation (section 3.1 and Figure 3 of the Video-FocalNet paper)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_video_focalnet.layers import initializers
-from keras_video_focalnet.layers.dense import Dense
-from keras_video_focalnet.layers.dropout import Dropout
-from keras_video_focalnet.layers.layer_normalization import LayerNormalization
+from keras_video_focalnet.layers.fused_dense import FusedDense
+from keras_video_focalnet.layers.fused_layer_normalization import FusedLayerNormalization
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
-from keras_video_focalnet.layers.validation import check_tokens, grid_of
+from keras_video_focalnet.layers.replayable_dropout import ReplayableDropout
+from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.ops.autodiff.formulation import choose
+from keras_video_focalnet.ops.autodiff.fusion import region_pays, xla_region
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
-from keras_video_focalnet.ops.formulation import choose
-from keras_video_focalnet.ops.fusion import region_pays, xla_region
 from keras_video_focalnet.ops.gated_sum import gated_sum
 from keras_video_focalnet.ops.gelu import gelu
-from keras_video_focalnet.ops.recompute import cheap
 from keras_video_focalnet.ops.temporal import temporal_conv
+from keras_video_focalnet.utils.checks import check_integer, check_size
+from keras_video_focalnet.utils.deprecation import rename_keys, renamed_arguments
+
+RENAMED = {"dim": "embed_dim"}
+ARGUMENTS = ("embed_dim", "grid_size", "focal_level", "focal_window", "focal_factor")
+ARGUMENTS += ("use_postln", "normalize_modulator", "drop_rate")
 
 
-@cheap
 def _product(query, spatial, temporal):
+    """Modulates the query by both modulators (Video-FocalNet, Eq. 9)."""
     return query * spatial * temporal
 
 
-@cheap
-def _divide(total, by):
-    return total / by
-
-
-@keras.saving.register_keras_serializable(package="keras_video_focalnet")
+@saved_as("SpatioTemporalFocalModulation")
+@renamed_arguments(RENAMED, attributes=False)
 class SpatioTemporalFocalModulation(keras.layers.Layer):
-    """Modulate every token by the context around it, in space and in time (paper Eq. 4-9).
+    """Modulates every token by the context around it, in space and in time (Video-FocalNet paper, Eq. 4-9).
 
     Two branches in parallel gather context over ever wider focal windows: one within a frame by depth-wise
     convolutions, one along time by convolutions that are full in channels. Each sums its levels by learned gates and
     mixes channels into a *modulator*; the query is multiplied by both.
 
     Args:
-        dim: int, channels.
-        grid_size: `(height, width)` of the tokens of a frame, or one int for both.
-        focal_level: int, the number of focal levels L; the mean over everything comes on top.
-        focal_window: odd int, the window of the first level.
-        focal_factor: even int, what each further level adds to the window.
-        use_postln: bool, a layer norm before the output projection (`use_postln_in_modulation` of the model).
-        normalize_modulator: bool, divide both gated sums by L + 1.
-        drop_rate: float, dropout after the output projection.
-        quantized: which layers inside are quantized, as `get_config` tells of a layer after `quantize`, or None.
-        **kwargs: of `keras.layers.Layer`.
+        embed_dim: Channels, an integer of at least 1.
+        grid_size: `(height, width)` of the tokens of a frame, or one integer for both.
+        focal_level: The number of focal levels L, an integer of at least 0; 2 by default. The mean over everything
+            comes on top.
+        focal_window: The window of the first level, an odd integer; 3 by default.
+        focal_factor: What each further level adds to the window, an even integer; 2 by default.
+        use_postln: Whether a layer norm stands before the output projection; False by default. It is
+            `use_postln_in_modulation` of the block and the model.
+        normalize_modulator: Whether both gated sums are divided by L + 1; False by default.
+        drop_rate: The probability of dropout after the output projection, a number in [0, 1); 0 by default.
+        quantized: Which layers inside are quantized, as `get_config` describes it for a layer after `quantize`, or
+            None, the default.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
-    Input shape: `(batch, frames, height * width, dim)`, floating.
+    Input shape: `(batch, frames, height * width, embed_dim)`, floating.
 
-    Returns: three tensors of the input's shape: the modulated tokens, the spatial and the temporal modulator.
+    Output shape: three tensors of the input's shape: the modulated tokens, the spatial and the temporal modulator.
 
     Raises:
-        ValueError: if the input does not fit `grid_size` or `dim`, or a window is even.
+        ValueError: An argument is out of its range, or the input does not fit `grid_size` or `embed_dim`.
 
     Example:
     >>> tokens = np.zeros((1, 8, 14 * 14, 32), "float32")
@@ -64,28 +73,30 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
 
     def __init__(
         self,
-        dim,
-        grid_size,
-        focal_level=2,
-        focal_window=3,
-        focal_factor=2,
-        use_postln=False,
-        normalize_modulator=False,
-        drop_rate=0.0,
-        quantized=None,
-        **kwargs,
+        embed_dim: int,
+        grid_size: int | tuple[int, int],
+        focal_level: int = 2,
+        focal_window: int = 3,
+        focal_factor: int = 2,
+        use_postln: bool = False,
+        normalize_modulator: bool = False,
+        drop_rate: float = 0.0,
+        quantized: dict[str, dict[str, Any]] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.quantized = quantized
-        if focal_level < 0:
-            raise ValueError(f"focal_level must be 0 or more, received {focal_level!r}.")
+        embed_dim = check_integer("embed_dim", embed_dim, minimum=1)
+        focal_level = check_integer("focal_level", focal_level, minimum=0)
+        focal_window = check_integer("focal_window", focal_window, minimum=1)
+        focal_factor = check_integer("focal_factor", focal_factor, minimum=0)
         if focal_level and (focal_window % 2 == 0 or (focal_level > 1 and focal_factor % 2)):
             raise ValueError(
                 f"Every focal window must be odd, so focal_window odd and focal_factor even; received "
                 f"focal_window={focal_window!r}, focal_factor={focal_factor!r}."
             )
-        self.dim = dim
-        self.grid_size = grid_of(grid_size)
+        self.embed_dim = embed_dim
+        self.grid_size = check_size("grid_size", grid_size)
         self.focal_level = focal_level
         self.focal_window = focal_window
         self.focal_factor = focal_factor
@@ -94,38 +105,42 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         self.drop_rate = drop_rate
         self.windows = tuple(focal_window + focal_factor * level for level in range(focal_level))
 
-        linear, pointwise = initializers.LinearKernel, initializers.Convolution
+        normal, uniform = initializers.NumpyNormal, initializers.NumpyFanInUniform
         gates = focal_level + 1
-        self.f = self._dense((dim, dim, gates), "f", linear())
-        self.f_temporal = self._dense((dim, gates), "f_temporal", linear())
-        self.h = self._dense(dim, "h", pointwise(dim), pointwise(dim))
-        self.h_temporal = self._dense(dim, "h_temporal", pointwise(dim), pointwise(dim))
-        self.proj = self._dense(dim, "proj", linear())
+        self.f = self._dense((embed_dim, embed_dim, gates), "f", normal())
+        self.f_temporal = self._dense((embed_dim, gates), "f_temporal", normal())
+        self.h = self._dense(embed_dim, "h", uniform(embed_dim), uniform(embed_dim))
+        self.h_temporal = self._dense(embed_dim, "h_temporal", uniform(embed_dim), uniform(embed_dim))
+        self.proj = self._dense(embed_dim, "proj", normal())
         self.ln = None
         if use_postln:
-            self.ln = LayerNormalization(dtype=self.dtype_policy, name="ln")
-        self.dropout = Dropout(drop_rate, dtype=self.dtype_policy, name="dropout")
+            self.ln = FusedLayerNormalization(dtype=self.dtype_policy, name="ln")
+        self.dropout = ReplayableDropout(drop_rate, dtype=self.dtype_policy, name="dropout")
 
     def _dense(self, units, name, kernel, bias="zeros"):
-        return Dense(units, kernel_initializer=kernel, bias_initializer=bias, dtype=self.dtype_policy, name=name)
+        return FusedDense(units, kernel_initializer=kernel, bias_initializer=bias, dtype=self.dtype_policy, name=name)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         check_tokens(self, input_shape)
-        if input_shape[-1] != self.dim:
-            raise ValueError(f"The input has {input_shape[-1]} channels but dim={self.dim}; make the two equal.")
+        if input_shape[-1] != self.embed_dim:
+            raise ValueError(
+                f"The input has {input_shape[-1]} channels but embed_dim={self.embed_dim}; make the two equal."
+            )
         self.spatial_kernels = [
             self.add_weight(
-                name=f"spatial_kernel_{level}", shape=(k, k, self.dim, 1), initializer=initializers.Convolution(k * k)
+                name=f"spatial_kernel_{level}",
+                shape=(window, window, self.embed_dim, 1),
+                initializer=initializers.NumpyFanInUniform(window * window),
             )
-            for level, k in enumerate(self.windows)
+            for level, window in enumerate(self.windows)
         ]
         self.temporal_kernels = [
             self.add_weight(
                 name=f"temporal_kernel_{level}",
-                shape=(k, 1, self.dim, self.dim),
-                initializer=initializers.Convolution(k * self.dim),
+                shape=(window, 1, self.embed_dim, self.embed_dim),
+                initializer=initializers.NumpyFanInUniform(window * self.embed_dim),
             )
-            for level, k in enumerate(self.windows)
+            for level, window in enumerate(self.windows)
         ]
         for layer in (self.f, self.f_temporal, self.h, self.h_temporal, self.proj, self.ln, self.dropout):
             if layer is not None:
@@ -133,20 +148,21 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         quantize_layers(self, self.quantized)
         self.built = True
 
-    def call(self, inputs, training=False, kept=None):
+    def call(self, inputs: Any, training: bool = False, keep_mask: Any = None) -> tuple[Any, Any, Any]:
+        check_called_on(self, inputs)
         formulations = {"inline": lambda function: function, "region": xla_region}
-        compile_or_not = choose("modulation", formulations, "region" if region_pays(inputs) else "inline")
-        return compile_or_not(lambda x: self._modulate(x, training, kept))(inputs)
+        formulation = choose("modulation", formulations, "region" if region_pays(inputs) else "inline")
+        return formulation(lambda x: self._modulate(x, training, keep_mask))(inputs)
 
-    def _modulate(self, inputs, training, kept):
+    def _modulate(self, inputs, training, keep_mask):
         frames = ops.shape(inputs)[1]
         tokens = self.grid_size[0] * self.grid_size[1]
 
         query, context, gates = map(self._cast, self.f(inputs))
-        context = ops.reshape(context, (-1, *self.grid_size, self.dim))
+        context = ops.reshape(context, (-1, *self.grid_size, self.embed_dim))
         gates = ops.reshape(gates, (-1, *self.grid_size, self.focal_level + 1))
         spatial = self.h(self._aggregate(context, gates, self.spatial_kernels, depthwise_conv2d, axes=(1, 2)))
-        spatial = ops.reshape(self._cast(spatial), (-1, frames, tokens, self.dim))
+        spatial = ops.reshape(self._cast(spatial), (-1, frames, tokens, self.embed_dim))
 
         context, gates = map(self._cast, self.f_temporal(inputs))
         temporal = self.h_temporal(self._aggregate(context, gates, self.temporal_kernels, temporal_conv, axes=1))
@@ -155,43 +171,36 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         modulated = _product(query, spatial, temporal)
         if self.ln is not None:
             modulated = self.ln(modulated)
-        return self._cast(self.dropout(self.proj(modulated), training=training, kept=kept)), spatial, temporal
+        return self._cast(self.dropout(self.proj(modulated), training=training, keep_mask=keep_mask)), spatial, temporal
 
     def _cast(self, x):
-        """Back to the layer's own dtype: a layer inside may have another policy."""
+        """Casts to the layer's own dtype: a layer inside may have another policy."""
         return ops.cast(x, self.compute_dtype)
 
     def _aggregate(self, context, gates, kernels, convolve, axes):
-        """Hierarchical contextualization and gated aggregation of one branch (paper Eq. 6-8)."""
+        """Computes hierarchical contextualization and gated aggregation of one branch (Video-FocalNet, Eq. 6-8)."""
         contexts = []
         for kernel in kernels:
             context = gelu(convolve(context, kernel))
             contexts.append(context)
-        # The reference passes the average of the last level through GELU once more.
+        # The published code passes the average of the last level through GELU once more.
         contexts.append(gelu(ops.mean(context, axis=axes, keepdims=True)))
         total = gated_sum(contexts, gates)
-        return _divide(total, by=self.focal_level + 1) if self.normalize_modulator else total
+        return total / (self.focal_level + 1) if self.normalize_modulator else total
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[tuple[int | None, ...], ...]:
         return (tuple(input_shape),) * 3
 
-    def count_macs(self, input_shape):
-        """Multiply-adds of one call on inputs of `input_shape`, a static `(batch, frames, height * width, dim)`."""
-        batch, frames, tokens, dim = input_shape
-        projections = (2 * dim + self.focal_level + 1) + (dim + self.focal_level + 1) + 3 * dim
-        convolutions = sum(k * k + k * dim for k in self.windows)
-        return batch * frames * tokens * dim * (projections + convolutions)
+    def count_macs(self, input_shape: Sequence[int]) -> int:
+        """Counts the multiply-adds of one call, given the static shape of its input."""
+        projections = 6 * self.embed_dim + 2 * (self.focal_level + 1)
+        convolutions = sum(window * window + window * self.embed_dim for window in self.windows)
+        return math.prod(input_shape) * (projections + convolutions)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "grid_size": self.grid_size,
-            "focal_level": self.focal_level,
-            "focal_window": self.focal_window,
-            "focal_factor": self.focal_factor,
-            "use_postln": self.use_postln,
-            "normalize_modulator": self.normalize_modulator,
-            "drop_rate": self.drop_rate,
-            "quantized": quantized_layers(self),
-        }
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "SpatioTemporalFocalModulation":
+        return super().from_config(rename_keys(config, RENAMED))
+
+    def get_config(self) -> dict[str, Any]:
+        arguments = {name: getattr(self, name) for name in ARGUMENTS}
+        return {**super().get_config(), **arguments, "quantized": quantized_layers(self)}

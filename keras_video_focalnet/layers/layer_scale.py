@@ -1,15 +1,20 @@
 """Layer scale."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
+from keras_video_focalnet.layers.serialization import saved_as
 
-@keras.saving.register_keras_serializable(package="keras_video_focalnet")
+
+@saved_as("LayerScale")
 class LayerScale(keras.layers.Layer):
-    """Multiply each channel by a learned factor that starts small (Touvron et al. 2021, Eq. 4).
+    """Multiplies each channel by a learned factor that starts small (Touvron et al. 2021, Eq. 4).
 
     Args:
-        initial_value: float, every factor at the start.
-        **kwargs: of `keras.layers.Layer`.
+        initial_value: Every factor at the start, a float; 1e-4 by default.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Input and output shape: `(..., channels)`, floating.
 
@@ -18,21 +23,22 @@ class LayerScale(keras.layers.Layer):
     (1, 8, 49, 4)
     """
 
-    def __init__(self, initial_value=1e-4, **kwargs):
+    def __init__(self, initial_value: float = 1e-4, **kwargs: Any):
         super().__init__(**kwargs)
         self.initial_value = initial_value
+        self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         self.gamma = self.add_weight(
             name="gamma", shape=(input_shape[-1],), initializer=keras.initializers.Constant(self.initial_value)
         )
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return inputs * self.gamma
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "initial_value": self.initial_value}

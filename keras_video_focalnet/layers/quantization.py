@@ -1,17 +1,12 @@
-"""Which layers inside another are quantized: a layer's configuration tells its own quantization, not theirs."""
+"""Which layers inside another are quantized: a layer's configuration describes its own quantization, not theirs."""
+
+from typing import Any
 
 import keras
 
 
-def quantized_layers(layer):
-    """How the dense layers inside a layer are quantized, as `get_config` needs it.
-
-    Args:
-        layer: A layer.
-
-    Returns:
-        Dict from the name of a layer inside to its `mode` and serialized `config`; empty if nothing is quantized.
-    """
+def quantized_layers(layer: keras.layers.Layer) -> dict[str, dict[str, Any]]:
+    """Describes for `get_config` how the dense layers inside a layer are quantized, by their names."""
     return {
         inner.name: {
             "mode": inner.quantization_mode,
@@ -22,14 +17,10 @@ def quantized_layers(layer):
     }
 
 
-def quantize_layers(layer, quantized):
-    """Quantize the layers inside a built layer, so that weights quantized in the same way can be loaded.
-
-    Args:
-        layer: A built layer.
-        quantized: What `quantized_layers` gave.
-    """
+def quantize_layers(layer: keras.layers.Layer, quantized: dict[str, dict[str, Any]] | None) -> None:
+    """Quantizes the layers inside a built layer as `quantized_layers` described, so that weights can be loaded."""
     inside = {inner.name: inner for inner in layer._flatten_layers()}
-    for name, how in (quantized or {}).items():
+    for name, description in (quantized or {}).items():
         if inside[name].quantization_mode is None:
-            inside[name].quantize(how["mode"], config=keras.saving.deserialize_keras_object(how["config"]))
+            config = keras.saving.deserialize_keras_object(description["config"])
+            inside[name].quantize(description["mode"], config=config)

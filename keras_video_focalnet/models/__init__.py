@@ -1,1 +1,1 @@
-"""The architectures, one file each."""
+"""The architectures: what all of them share, and one folder a family."""

@@ -1,53 +1,55 @@
 """Feature taps of a built model."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
-from keras_video_focalnet.layers import FocalBlock
+from keras_video_focalnet.models.network import find_network
 
 
-def feature_taps(model):
-    """Name every tensor inside a model that is worth a look: each block's output and two modulators.
+def feature_taps(model: keras.Model) -> dict[str, Any]:
+    """Name every tensor inside a model that is worth a look.
 
     Args:
-        model: a built `VideoFocalNet`, a clone, or a model read from a `.keras` file.
+        model: A built `VideoClassifier`, a clone, or a model read from a `.keras` file.
 
     Returns:
-        Dict of Keras tensors `(batch, frames, height * width, channels)`: `"stage0_block0"`,
-        `"stage0_block0/spatial_modulator"`, `"stage0_block0/temporal_modulator"` and so on, in the order of the
-        network. A block's layer tells `(height, width)` as `grid_size`.
+        Dict of Keras tensors in the order of the network. Of a Video-FocalNet they are `(batch, frames, height * width,
+        channels)`: each block's output `"stage0_block0"` and its modulators `"stage0_block0/spatial_modulator"` and
+        `"stage0_block0/temporal_modulator"`; the block's layer has `(height, width)` as `grid_size`.
+
+    Raises:
+        ValueError: The model holds no network of ours, or more than one.
 
     Example:
-    >>> model = VideoFocalNetNano(weights=None)
-    >>> feature_taps(model)["stage3_block0"].shape
-    (None, 8, 4, 128)
+        >>> model = VideoFocalNetNano(weights=None)
+        >>> feature_taps(model)["stage3_block0"].shape
+        (None, 8, 4, 128)
     """
-    taps = {}
-    for layer in model.layers:
-        if isinstance(layer, FocalBlock):
-            tokens, spatial, temporal = layer.output
-            taps[layer.name] = tokens
-            taps[f"{layer.name}/spatial_modulator"] = spatial
-            taps[f"{layer.name}/temporal_modulator"] = temporal
-    return taps
+    return find_network(model).taps()
 
 
-def feature_extractor(model, names):
+def feature_extractor(model: keras.Model, names: str | Sequence[str]) -> keras.Model:
     """Build a model that gives some taps of `model`, sharing its weights.
 
     Args:
-        model: as in `feature_taps`.
-        names: one name or a list of names from `feature_taps(model)`.
+        model: As in `feature_taps`.
+        names: One name or a list of names from `feature_taps(model)`.
 
     Returns:
-        A `keras.Model` from clips to a dict of those features.
+        A `keras.Model` from clips to a dict of those features. Of a network inside another model, it takes what the
+        network takes: layers before the network are left out.
 
     Raises:
-        ValueError: for a name that is not among the taps, or for none at all.
+        ValueError: A name is not among the taps, or there is none at all.
 
     Example:
-    >>> extractor = feature_extractor(VideoFocalNetNano(weights=None), ["stage0_block0"])
-    >>> extractor.predict(np.zeros((1, 8, 64, 64, 3), "uint8"), verbose=0)["stage0_block0"].shape
-    (1, 8, 256, 16)
+        >>> extractor = feature_extractor(VideoFocalNetNano(weights=None), ["stage0_block0"])
+        >>> extractor.predict(np.zeros((1, 8, 64, 64, 3), "uint8"), verbose=0)["stage0_block0"].shape
+        (1, 8, 256, 16)
     """
     taps = feature_taps(model)
     names = [names] if isinstance(names, str) else list(names)
@@ -56,4 +58,5 @@ def feature_extractor(model, names):
     unknown = [name for name in names if name not in taps]
     if unknown:
         raise ValueError(f"names has {unknown[0]!r}, which is no tap of {model.name}; there are: {', '.join(taps)}.")
-    return keras.Model(model.input, {name: taps[name] for name in names}, name=f"{model.name}_features")
+    clip = find_network(model).model.input
+    return keras.Model(clip, {name: taps[name] for name in names}, name=f"{model.name}_features")

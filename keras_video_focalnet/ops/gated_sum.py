@@ -1,44 +1,33 @@
-"""Gated aggregation (paper Eq. 7)."""
+"""Gated aggregation (Video-FocalNet, Eq. 7)."""
+
+from collections.abc import Sequence
 
 import keras
 from keras import ops
 
-from keras_video_focalnet.ops.formulation import choose, compiled_by_xla
-from keras_video_focalnet.ops.fusion import compiled_apart, sums_in_one_pass
-from keras_video_focalnet.ops.gradients import keeping, with_gradients
-from keras_video_focalnet.ops.recompute import cheap
+from keras_video_focalnet.ops import Tensor
+from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_xla
+from keras_video_focalnet.ops.autodiff.fusion import compiled_apart, sums_in_one_pass
+from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
 
 
-def gated_sum(contexts, gates):
-    """Sum of contexts, each weighted by its gate.
-
-    Args:
-        contexts: list of `(..., channels)`; the last may be 1 wide where the gates are not.
-        gates: `(..., len(contexts))`, the dtype of the contexts.
-
-    Returns:
-        `(..., channels)`.
-
-    Example:
-    >>> gated_sum([np.ones((1, 8, 49, 4), "float32")] * 3, np.ones((1, 8, 49, 3), "float32")).shape
-    (1, 8, 49, 4)
+def gated_sum(contexts: Sequence[Tensor], gates: Tensor) -> Tensor:
+    """Sum contexts `(..., channels)`, each weighted by its gate of `(..., len(contexts))`; the axes of a context before
+    the channels may be 1 where those of the gates are not.
     """
     contexts, gates = [ops.convert_to_tensor(context) for context in contexts], ops.convert_to_tensor(gates)
-    spread = choose("gated_sum", {"broadcast": lambda context, _: context, "resized": _resized}, "broadcast")
-    return _gated_sum(gates, *(spread(context, gates) for context in contexts))
+    formulations = {"broadcast": lambda context, gates: context, "resized": _resized}
+    fit = choose("gated_sum", formulations, "broadcast")
+    weighted_sum = _with_gradients if compiled_by_xla() else _sum
+    return weighted_sum(gates, *(fit(context, gates) for context in contexts))
 
 
 def _resized(context, gates):
-    """`context` as wide as `gates`: a phone's GPU multiplies no two tensors that would both have to be broadcast."""
+    """`context` as large as `gates`: a phone's GPU multiplies no two tensors that would both have to be broadcast."""
     size = gates.shape[1:3]
     if context.shape[1:3] == size:
         return context
     return ops.image.resize(context, size, interpolation="bilinear", data_format="channels_last")
-
-
-@cheap
-def _gated_sum(gates, *contexts):
-    return (_with_gradients if compiled_by_xla() else _sum)(gates, *contexts)
 
 
 def _sum(gates, *contexts):
@@ -61,14 +50,14 @@ def _with_gradients(gates, *contexts):
 
 @compiled_apart
 def _gradients(gates, *contexts_and_upstream):
-    """The gates' from one pass over all contexts."""
+    """Of the gates by one pass over all contexts; of each context by itself."""
     *contexts, upstream = contexts_and_upstream
     rank = len(upstream.shape)
-    of_gates = ops.stack(sums_in_one_pass([context * upstream for context in contexts], (rank - 1,)), axis=-1)
-    of_gates = ops.cast(of_gates, gates.dtype)
-    of_contexts = []
+    sums = sums_in_one_pass([context * upstream for context in contexts], (rank - 1,))
+    gates_gradient = ops.cast(ops.stack(sums, axis=-1), gates.dtype)
+    context_gradients = []
     for level, context in enumerate(contexts):
         gradient = upstream * gates[..., level : level + 1]
-        wide = [axis for axis in range(rank) if context.shape[axis] == 1 != upstream.shape[axis]]
-        of_contexts.append(ops.sum(gradient, axis=wide, keepdims=True) if wide else gradient)
-    return of_gates, *of_contexts
+        broadcast = [axis for axis in range(rank) if context.shape[axis] == 1 != upstream.shape[axis]]
+        context_gradients.append(ops.sum(gradient, axis=broadcast, keepdims=True) if broadcast else gradient)
+    return gates_gradient, *context_gradients

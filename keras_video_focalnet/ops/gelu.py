@@ -1,37 +1,52 @@
-"""Exact GELU (paper Eq. 6, Hendrycks and Gimpel 2016)."""
+"""Exact GELU (Hendrycks and Gimpel 2016)."""
 
+import functools
 import math
 
 import keras
 from keras import ops
 
-from keras_video_focalnet.ops.fusion import compiled_apart
-from keras_video_focalnet.ops.gradients import keeping, with_gradients
-from keras_video_focalnet.ops.recompute import cheap
+from keras_video_focalnet.ops import Tensor
+from keras_video_focalnet.ops.autodiff.formulation import choose
+from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
+from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
+
+# From here on the error function is 1 in float32.
+_ONE = 3.7439211627767994
+# Factors of even powers, the highest first.
+_NUMERATOR = (0.00022905065861350646, 0.0034082910107109506, 0.050955695062380861, 0.18520832239976145)
+_NUMERATOR += (1.128379143519084,)
+_DENOMINATOR = (-1.1791602954361697e-7, 0.000023547966471313185, 0.0010179625278914885, 0.014070470171167667)
+_DENOMINATOR += (0.11098505178285362, 0.49746925110067538, 1.0)
 
 
-@cheap
-def gelu(x):
-    """`x * Phi(x)` with the Gaussian distribution function itself (erf), not its tanh approximation.
-
-    Args:
-        x: floating tensor of any shape.
-
-    Returns:
-        A tensor of the shape and dtype of `x`.
-
-    Example:
-    >>> float(gelu(ops.convert_to_tensor(1.0)))
-    0.8413447141647339
-    """
+def gelu(x: Tensor) -> Tensor:
+    """`x * Phi(x)` with the Gaussian distribution function itself (erf), not its tanh approximation."""
     if keras.backend.backend() == "torch":
         return ops.gelu(x, approximate=False)
-    # Keras's own becomes Erfc on TensorFlow, which neither LiteRT's delegates nor the ONNX converter know.
+    # Keras's GELU becomes Erfc on TensorFlow, which neither LiteRT's delegates nor the ONNX converter know.
     return _with_gradient(x)
 
 
 def _by_erf(x):
-    return 0.5 * x * (1.0 + ops.erf(x * (1.0 / math.sqrt(2.0))))
+    erf = choose("erf", {"library": ops.erf, "rational": _rational_erf}, "library")
+    return 0.5 * x * (1.0 + erf(x * (1.0 / math.sqrt(2.0))))
+
+
+def _rational_erf(x):
+    """The error function from sums and products alone, as XLA computes it in float32: within 4e-7.
+
+    JAX writes its own down as one operation that a TensorFlow of the same year may not read.
+    """
+    if keras.backend.standardize_dtype(x.dtype) == "float64":
+        return ops.erf(x)
+    x = ops.clip(x, -_ONE, _ONE)
+    numerator, denominator = _polynomial(x * x, _NUMERATOR), _polynomial(x * x, _DENOMINATOR)
+    return x * numerator / denominator
+
+
+def _polynomial(x, factors):
+    return functools.reduce(lambda total, factor: total * x + factor, factors)
 
 
 @with_gradients
@@ -42,5 +57,5 @@ def _with_gradient(x):
 
 @compiled_apart
 def _gradient(x, upstream):
-    below = 0.5 * (1.0 + ops.erf(x * (1.0 / math.sqrt(2.0))))
-    return upstream * (below + x * ops.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi)))
+    cumulative = 0.5 * (1.0 + ops.erf(x * (1.0 / math.sqrt(2.0))))
+    return upstream * (cumulative + x * ops.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi)))

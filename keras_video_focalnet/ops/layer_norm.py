@@ -3,39 +3,24 @@
 import keras
 from keras import ops
 
-from keras_video_focalnet.ops.formulation import choose
-from keras_video_focalnet.ops.fusion import compiled_apart
-from keras_video_focalnet.ops.gradients import keeping, with_gradients
-from keras_video_focalnet.ops.recompute import cheap
+from keras_video_focalnet.ops import Tensor
+from keras_video_focalnet.ops.autodiff.formulation import choose
+from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
+from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
 
 
-def layer_norm(x, gamma, beta, epsilon):
-    """Normalize every token to mean 0 and variance 1 over its channels, then scale and shift.
-
-    Args:
-        x: `(..., channels)`, floating.
-        gamma: `(channels,)`, the scale.
-        beta: `(channels,)`, the shift.
-        epsilon: float, added to the variance.
-
-    Returns:
-        `(..., channels)`, the dtype of `x`; half precision is normalized in float32.
-
-    Example:
-    >>> layer_norm(np.ones((1, 8, 49, 4), "float32"), np.ones(4, "float32"), np.zeros(4, "float32"), 1e-5).shape
-    (1, 8, 49, 4)
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
+    """Normalize every token of `(..., channels)` to mean 0 and variance 1 over its channels, then scale and shift by
+    `gamma` and `beta` of shape `(channels,)`; half precision is normalized in float32.
     """
-    return _normalize(*map(ops.convert_to_tensor, (x, gamma, beta)), epsilon=epsilon)
-
-
-@cheap
-def _normalize(x, gamma, beta, epsilon):
+    x, gamma, beta = map(ops.convert_to_tensor, (x, gamma, beta))
     dtype = keras.backend.standardize_dtype(x.dtype)
     exact = keras.backend.result_type(dtype, "float32")
     x, gamma, beta = (ops.cast(tensor, exact) for tensor in (x, gamma, beta))
-    own = ("library", _library) if keras.backend.backend() == "torch" else ("rsqrt", _with_gradients)
-    result = choose("layer_norm", dict([own, ("quotient", _quotient)]), own[0])(x, gamma, beta, epsilon)
-    return ops.cast(result, dtype)
+    formulations = {"library": _library} if keras.backend.backend() == "torch" else {"rsqrt": _with_gradients}
+    default = next(iter(formulations))
+    normalize = choose("layer_norm", {**formulations, "quotient": _quotient}, default)
+    return ops.cast(normalize(x, gamma, beta, epsilon), dtype)
 
 
 def _library(x, gamma, beta, epsilon):
@@ -45,7 +30,7 @@ def _library(x, gamma, beta, epsilon):
 
 
 def _quotient(x, gamma, beta, epsilon):
-    """As the paper writes it, which ONNX Runtime knows for a norm."""
+    """As Ba et al. write it: ONNX Runtime makes one operation of a norm in this form."""
     centered = x - ops.mean(x, axis=-1, keepdims=True)
     deviation = ops.sqrt(ops.mean(ops.power(centered, 2.0), axis=-1, keepdims=True) + epsilon)
     return centered / deviation * gamma + beta
@@ -68,6 +53,7 @@ def _gradients(x, mean, scale, gamma, upstream):
     normalized = (x - mean) * scale
     tokens = tuple(range(len(x.shape) - 1))
     inner = upstream * gamma
-    straight, turned = (ops.mean(t, axis=-1, keepdims=True) for t in (inner, inner * normalized))
-    of_x = scale * (inner - straight - normalized * turned)
-    return of_x, ops.sum(upstream * normalized, axis=tokens), ops.sum(upstream, axis=tokens)
+    mean_gradient = ops.mean(inner, axis=-1, keepdims=True)
+    deviation_gradient = ops.mean(inner * normalized, axis=-1, keepdims=True)
+    x_gradient = scale * (inner - mean_gradient - normalized * deviation_gradient)
+    return x_gradient, ops.sum(upstream * normalized, axis=tokens), ops.sum(upstream, axis=tokens)

@@ -5,8 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 
-# Products a tile by window. With 6 a tile of three taps gives 4 outputs of 12 direct products, with 8 one of five taps
-# gives 4 of 20. More products would save more still, but their points lie so far apart that rounding errors show.
+# Products for each tile, by window. With 6 a tile of three taps gives 4 outputs, which directly take 12 products; with
+# 8 a tile of five taps gives 4 outputs, which directly take 20. More products would save more still, but need points so
+# far apart that rounding errors show.
 PRODUCTS = {3: 6, 5: 8}
 _POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))
 
@@ -30,48 +31,37 @@ def _inverse(matrix):
     return [row[size:] for row in rows]
 
 
-def tile_transforms(window):
-    """The three matrices of one tile, exact to float64.
+def tile_transforms(window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The three matrices of one tile for a window of 3 or 5 taps, exact to float64.
 
-    A polynomial product is found from its values at points; its transpose is a filter: outputs = A @ ((G @ filter) *
-    (B @ inputs)), where a tile of `products` inputs gives `products - window + 1` outputs.
-
-    Args:
-        window: taps of the filter, 3 or 5.
-
-    Returns:
-        A `(outputs, products)`, G `(products, window)` and B `(products, products)`, float64.
+    A polynomial product is found from its values at points; its transpose is a filter: outputs = A @ ((G @ filter) * (B
+    @ inputs)), where a tile of `products` inputs gives `products - window + 1` outputs. A is `(outputs, products)`, G
+    `(products, window)` and B `(products, products)`.
     """
     products = PRODUCTS[window]
     inverse = _inverse(_powers(products, products))
     a = np.array(_powers(products, products - window + 1), float).T
     g, b = np.array(_powers(products, window), float), np.array(inverse, float).T
-    # Whole numbers in B: what is divided out of the inputs goes into the filter.
+    # B gets integers only, which are exact in float32: what divides them goes into G.
     scale = np.array([max(value.denominator for value in column) for column in zip(*inverse, strict=True)], float)
     return a, g / scale[:, None], b * scale[:, None]
 
 
 @functools.cache
-def sequence_transforms(window, length):
-    """The transforms of a whole sequence, zero padding included.
+def sequence_transforms(window: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The transforms of an entire sequence of `length`, zero padding included, in float64.
 
-    Args:
-        window: taps of the filter, 3 or 5.
-        length: of the sequence.
-
-    Returns:
-        inputs `(products * tiles, length)`, ordered by product, then tile; filter `(products, window)`; outputs
-        `(length, products * tiles)`; float64.
+    That of inputs is `(products * tiles, length)`, with rows ordered by product, then tile; that of the filter
+    `(products, window)`; that of outputs `(length, products * tiles)`.
     """
     a, g, b = tile_transforms(window)
     outputs, products = a.shape
     tiles = -(-length // outputs)
-    inputs, back = np.zeros((products, tiles, length)), np.zeros((length, products, tiles))
+    input_transform, output_transform = np.zeros((products, tiles, length)), np.zeros((length, products, tiles))
     for tile in range(tiles):
         first = tile * outputs - window // 2
         for place in range(max(0, first), min(length, first + products)):
-            inputs[:, tile, place] = b[:, place - first]
+            input_transform[:, tile, place] = b[:, place - first]
         rows = slice(tile * outputs, min(length, (tile + 1) * outputs))
-        back[rows, :, tile] = a[: rows.stop - rows.start]
-    whole = products * tiles
-    return inputs.reshape(whole, length), g, back.reshape(length, whole)
+        output_transform[rows, :, tile] = a[: rows.stop - rows.start]
+    return input_transform.reshape(products * tiles, length), g, output_transform.reshape(length, products * tiles)

@@ -1,1 +1,1 @@
-"""From clips and targets to a trained model: recipes, the optimizers and schedules they name, and runs that survive."""
+"""From clips and targets to a trained model: recipes, optimizers, schedules, and runs that can be resumed."""

@@ -1,117 +1,81 @@
-"""Training on several devices or in several processes, by the way that the running backend has."""
+"""Training on several devices or in several processes, by a method of the running backend."""
 
 import contextlib
 import functools
 import importlib
+import types
+from contextlib import AbstractContextManager
+from typing import Any
 
 import keras
 
-from keras_video_focalnet.layers.validation import choice
+from keras_video_focalnet.utils.checks import check_choice
 
 _BACKENDS = {"mirrored": "tensorflow", "multi_worker": "tensorflow", "data_parallel": "jax", "process_group": "torch"}
-_TITLES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+_BACKEND_TITLES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
-def choose(distribute="auto"):
-    """How a model is to be trained on several devices or in several processes.
+def choose(distribute: str | None = "auto") -> "Distribution":
+    """Choose how a model is trained on several devices or in several processes.
 
-    All ways are data parallel: every replica holds the whole model and sees its share of each batch, and what comes out
-    is the model that a single device would have trained on the whole batches.
+    All methods are data parallel: every replica holds the entire model and sees its part of each batch, and the result
+    is the model that a single device would train on the same batches. `distribute` is one of
 
-    Args:
-        distribute: one of
+    - None: one process, one device.
+    - `"mirrored"` (TensorFlow): `tf.distribute.MirroredStrategy` over the GPUs of this machine; without one its logical
+      CPUs.
+    - `"multi_worker"` (TensorFlow): `tf.distribute.MultiWorkerMirroredStrategy` over the processes that the environment
+      variable `TF_CONFIG` lists.
+    - `"data_parallel"` (JAX): `keras.distribution.DataParallel` over all devices of all processes. Processes are joined
+      here if `KERAS_DISTRIBUTION_JOB_ADDRESSES`, `KERAS_DISTRIBUTION_NUM_PROCESSES` and `KERAS_DISTRIBUTION_PROCESS_ID`
+      describe them; under Slurm, Open MPI or on TPUs call `keras.distribution.initialize()` before.
+    - `"process_group"` (PyTorch): a process for every GPU, as `torchrun` starts them.
+    - `"auto"` (the default): the processes that the environment describes, otherwise the devices of this process.
 
-            - None: one process, one device.
-            - `"mirrored"` (TensorFlow): `tf.distribute.MirroredStrategy` over the GPUs of this machine; where there is
-              none, over its logical CPUs.
-            - `"multi_worker"` (TensorFlow): `tf.distribute.MultiWorkerMirroredStrategy` over the processes that the
-              environment variable `TF_CONFIG` lists.
-            - `"data_parallel"` (JAX): `keras.distribution.DataParallel` over all devices of all processes. Processes
-              are joined here if `KERAS_DISTRIBUTION_JOB_ADDRESSES`, `KERAS_DISTRIBUTION_NUM_PROCESSES` and
-              `KERAS_DISTRIBUTION_PROCESS_ID` tell of them; under Slurm, Open MPI or on TPUs call
-              `keras.distribution.initialize()` before.
-            - `"process_group"` (PyTorch): a process for every GPU, as `torchrun` starts them.
-            - `"auto"`: the processes that the environment tells of, else the devices that are there.
-
-    Returns:
-        A `Distribution`; the same one whenever a process asks for it again.
-
-    Raises:
-        ValueError: the name is unknown, the running backend has another way, or what it needs is missing; the message
-            names the remedy.
-
-    Example:
-        >>> distribution = choose(None)
-        >>> with distribution.scope():
-        ...     model = VideoFocalNet(embed_dim=8, depths=(1, 1, 1, 1), input_shape=(4, 32, 32, 3), classes=3)
-        ...     model.compile("sgd", "categorical_crossentropy")
-        >>> model = distribution.prepare(model)
-        >>> distribution.process_index, distribution.process_count, distribution.replicas
-        (0, 1, 1)
+    A process that asks again gets the same distribution.
     """
     backend = keras.backend.backend()
-    if choice("distribute", distribute, ("auto", None, *_BACKENDS)) == "auto":
-        distribute = _of_backend(backend).suited()
+    if check_choice("distribute", distribute, ("auto", None, *_BACKENDS)) == "auto":
+        distribute = _backend_module(backend).suitable_method()
     if distribute is None:
         return Distribution()
     if _BACKENDS[distribute] != backend:
         possible = " or ".join(f"'{name}'" for name, needed in _BACKENDS.items() if needed == backend)
         raise ValueError(
-            f"distribute='{distribute}' needs the {_TITLES[_BACKENDS[distribute]]} backend; on {_TITLES[backend]} use "
-            f"{possible}."
+            f"distribute='{distribute}' needs the {_BACKEND_TITLES[_BACKENDS[distribute]]} backend; on "
+            f"{_BACKEND_TITLES[backend]} use {possible}."
         )
-    return _made(distribute)
+    return _make(distribute)
 
 
 @functools.cache
-def _made(name):
-    """Made once: a process can join the others once, and variables belong to the strategy they were made in."""
-    return _of_backend(_BACKENDS[name]).WAYS[name]()
+def _make(name: str) -> "Distribution":
+    """Make a distribution, once: a process can join the others only once, and variables belong to their strategy."""
+    return _backend_module(_BACKENDS[name]).METHODS[name]()
 
 
-def _of_backend(backend):
+def _backend_module(backend: str) -> types.ModuleType:
     return importlib.import_module(f"keras_video_focalnet.training.distribution_{backend}")
 
 
 class Distribution:
-    """One process and one device; the other ways are its subclasses. `choose` makes them.
+    """One process and one device; the other methods are its subclasses. `choose` makes them."""
 
-    Args:
-        process_index: int, number of this process among those that train together.
-        process_count: int, how many those are.
-        replicas: int, devices that hold the model, over all processes.
-
-    Example:
-        >>> Distribution(process_index=1, process_count=2, replicas=4).process_batch(512)
-        256
-    """
-
-    def __init__(self, process_index=0, process_count=1, replicas=1):
+    def __init__(self, process_index: int = 0, process_count: int = 1, replicas: int = 1):
         self.process_index = process_index
         self.process_count = process_count
         self.replicas = replicas
 
-    def scope(self):
-        """The context in which to build a model and its optimizer, and to compile it."""
+    def scope(self) -> AbstractContextManager:
+        """Give the context in which to build a model and its optimizer, and to compile it."""
         return contextlib.nullcontext()
 
-    def prepare(self, model):
-        """Make `fit`, `evaluate` and `predict` of a model those of the distribution.
+    def prepare(self, model: keras.Model) -> keras.Model:
+        """Make `fit`, `evaluate` and `predict` of a model that was built in `scope()` work within the distribution.
 
-        What the model is saved as does not change, nor do its weights, but for those of other processes than the first,
-        which become those of the first.
-
-        All processes must give `fit`, `evaluate` and `predict` the same number of batches, each its own share (see
-        `dataset`); all get the same logs and the predictions for the shares of all, batch by batch.
-
-        Args:
-            model: a Keras model that was built in `scope()`, compiled or to be compiled there.
-
-        Returns:
-            The model that was given.
-
-        Raises:
-            ValueError: the model was not built in `scope()`.
+        The weights of the first process are given to all others; the file that the model is saved as does not change.
+        All processes must give `fit`, `evaluate` and `predict` the same number of batches, each its own part of them
+        (see `dataset`); all get the same logs, and the predictions for the parts of all processes, batch by batch.
         """
         if not getattr(model, "_distributed", False):
             self._adapt(model)
@@ -119,43 +83,23 @@ class Distribution:
         self.synchronize(model)
         return model
 
-    def synchronize(self, model):
-        """Have all replicas start from the state of the first; to be called whenever variables were assigned.
+    def synchronize(self, model: keras.Model) -> None:
+        """Have all replicas of a prepared model start from the state of the first, after variables were assigned.
 
-        Weights, optimizer and metrics become equal. The seeds of random layers are drawn from the first replica's,
-        another for each: two replicas must not drop the same. They depend on nothing else, so a run that goes on from
-        the state of the first process draws what it would have drawn.
-
-        Args:
-            model: a Keras model that was prepared.
+        Weights, optimizer and metrics become equal. Each replica gets seeds of its own for its random layers, because
+        two replicas must not drop the same. They depend on the seeds of the first replica alone, so that a run that
+        continues from the state of the first process draws the same numbers as a run that was never stopped.
         """
 
-    def dataset(self, batches):
-        """What to give to `fit`, `evaluate` and `predict`.
-
-        Args:
-            batches: the batches of this process, of `process_batch(batch_size)` clips, as Keras takes them without a
-                distribution; for `"multi_worker"` a `tf.data.Dataset`.
-
-        Returns:
-            The batches, as Keras takes them within the distribution.
-
-        Raises:
-            TypeError: the batches are not what the distribution can take.
+    def dataset(self, batches: Any) -> Any:
+        """Turn batches of this process, of `process_batch(batch_size)` clips, into what `fit` takes within the
+        distribution; for `"multi_worker"` they must be a `tf.data.Dataset`.
         """
         return batches
 
-    def process_batch(self, batch_size):
-        """How many clips of every batch this process is to read.
-
-        Args:
-            batch_size: int, clips that a step sees over all replicas.
-
-        Returns:
-            int.
-
-        Raises:
-            ValueError: replicas would get unequal shares, whose mean gradient is not that of the batch.
+    def process_batch(self, batch_size: int) -> int:
+        """Count the clips that this process must read of every batch; ValueError where replicas would get unequal
+        parts, whose mean gradient is not that of the batch.
         """
         if batch_size % self.replicas:
             raise ValueError(
@@ -164,28 +108,20 @@ class Distribution:
             )
         return batch_size // self.process_count
 
-    def _adapt(self, model):
+    def _adapt(self, model: keras.Model) -> None:
         """Change the methods of a model that is prepared for the first time."""
 
 
-def seed_states(model):
-    """The variables of a model that hold the seeds of its random layers: `[seed, draws so far]` each."""
-    known = {id(weight) for weight in model.weights}
-    return list({id(v): v for v in model.variables if id(v) not in known}.values())
+def seed_states(model: keras.Model) -> list[keras.Variable]:
+    """List the variables that hold the seeds of a model's random layers, each `[seed, number of draws]`."""
+    weights = {id(weight) for weight in model.weights}
+    return list({id(v): v for v in model.variables if id(v) not in weights}.values())
 
 
-def seed_of_replica(seed, replica):
-    """A seed for each replica, that of the first for the first.
+def replica_seed(seed: Any, replica: Any) -> Any:
+    """Derive a seed for each replica, both integers or integer tensors; the first one keeps the seed.
 
     PyTorch's generator gets the sum of a seed and the number of draws, so neighbouring seeds would give the same draws
     a few steps apart.
-
-    Args:
-        seed: integer or integer tensor.
-        replica: likewise, from 0.
-
-    Example:
-        >>> [seed_of_replica(7, replica) for replica in range(3)]
-        [7, 1640531534, 1133579413]
     """
     return (seed + 1640531527 * replica) % 2**31

@@ -2,14 +2,19 @@
 
 import json
 import os
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_video_focalnet.training.distribution import Distribution, seed_of_replica, seed_states
+from keras_video_focalnet.training.distribution import Distribution, replica_seed, seed_states
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
-def suited():
-    """The name of the way that fits the processes that are told of and the devices that are there, or None."""
+def suitable_method() -> str | None:
+    """Name the method that suits the processes of the environment and the devices of this one, if any does."""
     if len(_workers()) > 1:
         return "multi_worker"
     import tensorflow as tf
@@ -17,32 +22,27 @@ def suited():
     return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else None
 
 
-def _workers():
-    """The processes that `TF_CONFIG` lists, `(type, index)` each, in the order of their replicas."""
+def _workers() -> list[tuple[str, int]]:
+    """List the processes of `TF_CONFIG`, `(type, index)` each, in the order of their replicas."""
     cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
     return [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))]
 
 
 class _Strategy(Distribution):
-    """What the strategies share.
+    """A distribution by a strategy of TensorFlow's.
 
-    A step is not compiled by XLA as a whole (`jit_compile="auto"` knows); on GPUs the layers compile regions of it.
-
-    Args:
-        strategy: a `tf.distribute.Strategy`.
-        process_index: int.
-        process_count: int.
+    With `jit_compile="auto"` XLA does not compile an entire step; on GPUs the layers compile regions of it.
     """
 
-    def __init__(self, strategy, process_index=0, process_count=1):
+    def __init__(self, strategy: "tf.distribute.Strategy", process_index: int = 0, process_count: int = 1):
         super().__init__(process_index, process_count, strategy.num_replicas_in_sync)
         self.strategy = strategy
 
-    def scope(self):
+    def scope(self) -> AbstractContextManager:
         return self.strategy.scope()
 
-    def synchronize(self, model):
-        """The strategy itself keeps weights equal."""
+    def synchronize(self, model: keras.Model) -> None:
+        """Give each replica seeds of its own; the strategy itself keeps weights equal."""
         import tensorflow as tf
 
         states = seed_states(model)
@@ -53,17 +53,19 @@ class _Strategy(Distribution):
             return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, states[0].dtype)
 
         @tf.function(autograph=False)
-        def of_first():
+        def states_or_zeros():
             return tf.where(replica() == 0, tf.stack([state.value for state in states]), 0)
 
         @tf.function(autograph=False)
-        def assign(firsts):
-            for state, (seed, draws) in zip(states, map(tf.unstack, tf.unstack(firsts)), strict=True):
-                state.assign(tf.stack([seed_of_replica(seed, replica()), draws]))
+        def assign(first_states):
+            for state, (seed, draws) in zip(states, map(tf.unstack, tf.unstack(first_states)), strict=True):
+                state.assign(tf.stack([replica_seed(seed, replica()), draws]))
 
-        self.strategy.run(assign, (self.strategy.reduce("SUM", self.strategy.run(of_first), axis=None),))
+        # The other replicas add zeros, so the sum is the states of the first.
+        first_states = self.strategy.reduce("SUM", self.strategy.run(states_or_zeros), axis=None)
+        self.strategy.run(assign, (first_states,))
 
-    def _adapt(self, model):
+    def _adapt(self, model: keras.Model) -> None:
         created_in_scope = self.strategy.extended.variable_created_in_scope
         if not all(created_in_scope(variable.value) for variable in model.variables):
             raise ValueError("model was built outside the distribution; build it inside `with distribution.scope():`.")
@@ -76,10 +78,10 @@ class _Strategy(Distribution):
         model.train_step = step
 
 
-def _clip_sums(optimizer):
+def _clip_sums(optimizer: keras.optimizers.Optimizer) -> None:
     """Have an optimizer clip the gradients once they are summed over the replicas, as a single device would.
 
-    Keras clips those of each replica, and sums what is left of them.
+    Keras clips the gradients of each replica, and sums the clipped ones.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if getattr(optimizer, "_clips_sums", False):
@@ -113,8 +115,8 @@ class Mirrored(_Strategy):
 class MultiWorker(_Strategy):
     """`tf.distribute.MultiWorkerMirroredStrategy`: several processes, each with all GPUs of its machine or its CPU.
 
-    Keras 3 does not support it: its `fit` takes a batch that lies on another worker for an example of the data, and
-    cannot average scalar logs over workers.
+    Keras 3 does not support it by itself: its `fit` may take a batch on another worker as the example of the data, and
+    it cannot average scalar logs over workers.
     """
 
     def __init__(self):
@@ -132,7 +134,7 @@ class MultiWorker(_Strategy):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         super().__init__(strategy, workers.index((task["type"], int(task["index"]))), len(workers))
 
-    def dataset(self, batches):
+    def dataset(self, batches: "tf.data.Dataset") -> Any:
         import tensorflow as tf
 
         if not isinstance(batches, tf.data.Dataset):
@@ -145,11 +147,11 @@ class MultiWorker(_Strategy):
             batches = split_batches(batches, parts)
         return self.strategy.distribute_datasets_from_function(lambda context: batches)
 
-    def _adapt(self, model):
+    def _adapt(self, model: keras.Model) -> None:
         super()._adapt(model)
         build, train_step, test_step = model._maybe_symbolic_build, model.train_step, model.test_step
 
-        def build_of_own_batch(iterator=None, data_batch=None):
+        def build_with_own_batch(iterator=None, data_batch=None):
             if model.jit_compile or model.steps_per_execution > 1:
                 raise ValueError(
                     f"jit_compile is {model.jit_compile} and steps_per_execution {model.steps_per_execution}, but "
@@ -157,22 +159,22 @@ class MultiWorker(_Strategy):
                 )
             if iterator is not None:
                 _, _, batches = next(iter(iterator))
-                own = self.strategy.experimental_local_results
-                data_batch = keras.tree.map_structure(lambda values: own(values)[0], next(batches))
+                local_results = self.strategy.experimental_local_results
+                data_batch = keras.tree.map_structure(lambda values: local_results(values)[0], next(batches))
             build(data_batch=data_batch)
 
-        model._maybe_symbolic_build = build_of_own_batch
-        model.train_step = lambda data: _rows(train_step(data))
-        model.test_step = lambda data: _rows(test_step(data))
+        model._maybe_symbolic_build = build_with_own_batch
+        model.train_step = lambda data: _as_vectors(train_step(data))
+        model.test_step = lambda data: _as_vectors(test_step(data))
 
 
-def _rows(logs):
-    """Scalars as vectors of one: along an axis the strategy can average over workers."""
+def _as_vectors(logs: Any) -> Any:
+    """Turn scalars into vectors of one element: the strategy needs an axis to average over workers."""
     return keras.tree.map_structure(lambda value: keras.ops.reshape(value, (1,)), logs)
 
 
-def split_batches(batches, parts):
-    """Each batch of a `tf.data.Dataset` as that many equal parts, one after another."""
+def split_batches(batches: "tf.data.Dataset", parts: int) -> "tf.data.Dataset":
+    """Split each batch of a data set into equal parts, which follow one another."""
     import tensorflow as tf
 
     def split(*batch):
@@ -181,4 +183,4 @@ def split_batches(batches, parts):
     return batches.map(split).unbatch()
 
 
-WAYS = {"mirrored": Mirrored, "multi_worker": MultiWorker}
+METHODS = {"mirrored": Mirrored, "multi_worker": MultiWorker}

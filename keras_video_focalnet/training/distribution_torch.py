@@ -3,14 +3,19 @@
 import functools
 import os
 import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 
-from keras_video_focalnet.training.distribution import Distribution, seed_of_replica, seed_states
+from keras_video_focalnet.training.distribution import Distribution, replica_seed, seed_states
+
+if TYPE_CHECKING:
+    import torch
 
 
-def suited():
-    """The name of the way that fits the processes that are told of and the devices that are there, or None."""
+def suitable_method() -> str | None:
+    """Name the method that suits the processes of the environment, if there are any."""
     import torch
 
     if torch.distributed.is_initialized() or int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -38,7 +43,7 @@ class ProcessGroup(Distribution):
             _join()
         super().__init__(distributed.get_rank(), distributed.get_world_size(), distributed.get_world_size())
 
-    def synchronize(self, model):
+    def synchronize(self, model: keras.Model) -> None:
         import torch
         from torch import distributed
 
@@ -51,12 +56,12 @@ class ProcessGroup(Distribution):
             variable.assign(value)
         for state in seed_states(model):
             seed, draws = keras.ops.convert_to_numpy(state).tolist()
-            state.assign([seed_of_replica(seed, self.process_index), draws])
+            state.assign([replica_seed(seed, self.process_index), draws])
         if self.process_index > 0:
-            # What draws without Keras's seeds, such as a layer of PyTorch's own.
+            # Layers of PyTorch's own draw from its global generator and not from Keras's seeds.
             torch.manual_seed(torch.initial_seed() + self.process_index)
 
-    def _adapt(self, model):
+    def _adapt(self, model: keras.Model) -> None:
         train_step, test_step, predict_step = model.train_step, model.test_step, model.predict_step
 
         def step(data):
@@ -68,7 +73,7 @@ class ProcessGroup(Distribution):
         model.predict_step = lambda data: keras.tree.map_structure(_gather, predict_step(data))
 
 
-def _join():
+def _join() -> None:
     import torch
     from torch import distributed
 
@@ -89,36 +94,26 @@ def _join():
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
-def average_gradients(optimizer):
-    """Have an optimizer average the gradients over all processes before it does anything with them, such as to clip.
+def average_gradients(optimizer: keras.optimizers.Optimizer) -> None:
+    """Have an optimizer average the gradients over all processes before it does anything else, such as clipping them.
 
-    With gradient accumulation the gradients of every step are averaged, not those of every update alone.
-
-    Args:
-        optimizer: any Keras optimizer; its `apply` is replaced, once, while what it is saved as is not.
-
-    Example:
-    ```python
-    torch.distributed.init_process_group("gloo")
-    optimizer = keras.optimizers.SGD(0.1)
-    average_gradients(optimizer)
-    optimizer.apply(gradients, model.trainable_variables)  # in each process, with gradients of its own
-    ```
+    Its `apply` is replaced once, and what it is saved as does not change. With gradient accumulation the gradients of
+    every step are averaged, not only those of every update.
     """
-    if hasattr(optimizer.apply, "averages"):
+    if hasattr(optimizer.apply, "averages_gradients"):
         return
     apply = optimizer.apply
 
     @functools.wraps(apply)
-    def averaged(grads, trainable_variables=None):
+    def apply_means(grads, trainable_variables=None):
         return apply(_means(grads), trainable_variables)
 
-    averaged.averages = True
-    optimizer.apply = averaged
+    apply_means.averages_gradients = True
+    optimizer.apply = apply_means
 
 
-def _means(grads):
-    """The gradients' means over the processes; None stays None."""
+def _means(grads: "Sequence[torch.Tensor | None]") -> "list[torch.Tensor | None]":
+    """Average gradients over the processes; None stays None."""
     from torch import distributed
 
     sums = [None if grad is None else grad.contiguous() for grad in grads]
@@ -130,10 +125,10 @@ def _means(grads):
     return sums
 
 
-def _counting_together(model, step):
-    """`step`, after which each metric has counted the batches of all processes: all see the same values.
+def _counting_together(model: keras.Model, step: Callable) -> Callable:
+    """Wrap a step so that each metric counts the batches of all processes, which all see the same values.
 
-    Sums are added up; what a metric keeps otherwise stays as in each process.
+    Sums are added up over the processes; other variables of a metric stay as they are in each process.
     """
     from torch import distributed
 
@@ -152,8 +147,8 @@ def _counting_together(model, step):
     return together
 
 
-def _gather(outputs):
-    """The outputs of all processes, in their order; the numbers of rows may differ."""
+def _gather(outputs: "torch.Tensor") -> "torch.Tensor":
+    """Concatenate the outputs of all processes in their order; their numbers of rows may differ."""
     import torch
     from torch import distributed
 
@@ -168,4 +163,4 @@ def _gather(outputs):
     return torch.cat([part[:number] for part, number in zip(gathered, rows, strict=True)])
 
 
-WAYS = {"process_group": ProcessGroup}
+METHODS = {"process_group": ProcessGroup}

@@ -1,67 +1,70 @@
-"""Batches on their way into `fit`, and the time that `fit` waited for them."""
+"""Batches on their way into `fit`, and the time that `fit` waits for them."""
 
 import itertools
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import keras
+
+from keras_video_focalnet.data.batch_source import BatchSource
 
 CLIPS_PER_SECOND = "clips_per_second"
 DATA_WAIT = "data_wait_share"
 
 
 class BatchStream:
-    """The batches of a source from one number on, counted and timed. Each iteration begins anew.
-
-    Args:
-        source: has `batches(first)`, an iterable of `(clips, targets)` from batch number `first` on.
-        first: int, number of the first batch.
-
-    Attributes:
-        example: the first batch.
+    """The batches of a source from number `first` on, counted and timed; `example` is the first. Each iteration begins
+    anew.
     """
 
-    def __init__(self, source, first=0):
+    def __init__(self, source: BatchSource, first: int = 0):
         self._source = source
         self._first = first
         self._started = iter(source.batches(first))
         self.example = next(self._started)
         self.reset()
 
-    def reset(self):
-        """Begin to measure anew."""
-        self._begin, self._waited, self._clips = time.perf_counter(), 0.0, 0
+    def reset(self) -> None:
+        """Begin a new measurement."""
+        self._begin = self._end = time.perf_counter()
+        self._waited, self._clips = 0.0, 0
 
-    def speed(self):
-        """Clips per second and the share of time that was spent waiting for data, since `reset`.
+    def count(self) -> None:
+        """Count a batch that the model was trained on."""
+        self._end = time.perf_counter()
+        self._clips += len(self.example[0])
 
-        Returns:
-            Dict of two floats, `clips_per_second` and `data_wait_share` (0 to 1). Under a `tf.distribute` strategy
-            TensorFlow fetches ahead, so that some of what is counted as waiting is hidden behind computation.
+    def speed(self) -> dict[str, float]:
+        """Measure clips per second from the last `reset` to the last `count`, and the fraction of that time that was
+        spent waiting for data.
+
+        Under a `tf.distribute` strategy TensorFlow fetches ahead, so that some of what is counted as waiting is hidden
+        behind computation.
         """
-        seconds = max(time.perf_counter() - self._begin, 1e-9)
-        return {CLIPS_PER_SECOND: self._clips / seconds, DATA_WAIT: self._waited / seconds}
+        seconds = max(self._end - self._begin, 1e-9)
+        # A batch may be fetched after the last step.
+        return {CLIPS_PER_SECOND: self._clips / seconds, DATA_WAIT: min(self._waited / seconds, 1.0)}
 
-    def __iter__(self):
-        # Starting worker processes takes seconds: the ones that made the example go on.
+    def __iter__(self) -> Iterator[tuple]:
+        # Starting worker processes takes seconds, so those that made the example continue.
         started, self._started = self._started, None
         batches = itertools.chain([self.example], started) if started else iter(self._source.batches(self._first))
         while True:
-            asked = time.perf_counter()
+            begin = time.perf_counter()
             batch = next(batches, None)
-            self._waited += time.perf_counter() - asked
+            self._waited += time.perf_counter() - begin
             if batch is None:
                 return
-            self._clips += len(batch[0])
             yield batch
 
-    def for_fit(self, length=None):
-        """What `fit` takes: a generator, on TensorFlow a `tf.data.Dataset`.
+    def for_fit(self, length: int | None = None) -> Any:
+        """Give what `fit` takes: an iterator, on TensorFlow a `tf.data.Dataset`, whose length is None where it does not
+        end.
 
-        Keras would put a buffer behind a generator on TensorFlow, and nobody could tell who waits for whom.
-
-        Args:
-            length: how many batches there are; None for no end. Of a data set of TensorFlow's that ends without having
-                told its length Keras 3.15 counts one step more, with the loss and the metrics of nothing.
+        On TensorFlow Keras would put a buffer behind an iterator, and the time that `fit` waits could not be measured.
+        Keras 3.15 counts one step more, with a loss and metrics of nothing, where a `tf.data.Dataset` of unknown length
+        ends.
         """
         if keras.backend.backend() != "tensorflow":
             return iter(self)

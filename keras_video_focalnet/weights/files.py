@@ -1,11 +1,6 @@
-"""What kind of file lies at a path, and how to write one whole or not at all."""
+"""What kind of file lies at a path."""
 
-import contextlib
 import os
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
 
 HEAD_BYTES = 1024
 
@@ -40,24 +35,13 @@ DESCRIPTIONS = {
 
 
 def sniff(path: str | os.PathLike) -> str:
-    """Says what kind of file lies at `path`, from its first kilobyte and not from its name.
-
-    Args:
-        path: a readable file.
-
-    Returns:
-        A key of `DESCRIPTIONS`: `"hdf5"`, `"zip"` (what `torch.save` and `.keras` write), `"pickle"` (what old
-        versions of `torch.save` wrote), `"safetensors"`, `"html"`, `"empty"`, ... or `"unknown"`.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Says what kind of file lies at `path`, from its first kilobyte and not from its name."""
     with open(path, "rb") as file:
         return sniff_bytes(file.read(HEAD_BYTES))
 
 
 def sniff_bytes(head: bytes) -> str:
-    """The same as `sniff`, from the first bytes of a file."""
+    """Says what kind of file begins with these bytes; `sniff` says more."""
     if not head:
         return "empty"
     for signature, kind in _SIGNATURES:
@@ -80,35 +64,3 @@ def sniff_bytes(head: bytes) -> str:
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         return "text"
     return "unknown"
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Opens a file that takes its name only once it is written whole.
-
-    The bytes go to a temporary name in the same folder, reach the disk, and then replace `path` in one step. When
-    the block raises, `path` is as it was and the temporary file is gone. Two processes may write one path at once:
-    the last to end wins, and a reader sees one file or the other, never a mixture.
-
-    Args:
-        path: where the file shall be; its folder must exist.
-
-    Yields:
-        A binary file open for writing.
-
-    Example:
-        >>> with atomic_write("weights.bin") as file:
-        ...     _ = file.write(b"123")
-    """
-    path = Path(path)
-    # `open` honours the umask, as a plain write would; tempfile's own files are readable by their owner alone.
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

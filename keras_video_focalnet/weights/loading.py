@@ -1,24 +1,61 @@
-"""From what a user passes as `weights=` to a loaded model."""
+"""From what a user passes as `weights=` to opened weights."""
+
+from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-from keras_video_focalnet.labels import find_data_set, load_labels
-from keras_video_focalnet.weights import download, registry
-from keras_video_focalnet.weights.errors import WeightsFileError
-from keras_video_focalnet.weights.formats import SUFFIXES, weights_format
-from keras_video_focalnet.weights.keras2_h5 import read_keras2_h5
-from keras_video_focalnet.weights.keras3_file import read_keras3
-from keras_video_focalnet.weights.mapping import check_head, check_temporal_init, load_state
+import numpy as np
+
+from keras_video_focalnet.labels import load_labels
+from keras_video_focalnet.weights import download, hub
+from keras_video_focalnet.weights.addresses import without_secret
+from keras_video_focalnet.weights.errors import WeightsFileError, named_errors
+from keras_video_focalnet.weights.formats import is_path, weights_format
+from keras_video_focalnet.weights.keras3_file import MAX_CONFIG_BYTES, check_labels, parse_config, read_keras3_variables
+from keras_video_focalnet.weights.run_folder import find_weights, is_numbered, numbered, read_run
 from keras_video_focalnet.weights.safetensors_file import read_safetensors
+from keras_video_focalnet.weights.slots import State, check_classifier
 from keras_video_focalnet.weights.torch_checkpoint import read_state_dict
+from keras_video_focalnet.weights.wrappers import without_prefix
 
-BUNDLED = Path(__file__).parent / "bundled"
-# Under what the cached file keeps the class names of the published one, as JSON.
 LABELS = "labels"
+"""Under what the cached file keeps the class names of the published one, as JSON."""
+
+
+class Published(Protocol):
+    """What is to be known of published weights to open them."""
+
+    architecture: str
+    name: str
+    labels: str | None
+    url: str | None
+    bundled: Path | None
+    sha256: str | None
+    cache_name: str
+
+
+Reader = Callable[[str | os.PathLike], tuple[State, list[str] | None]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How weights of an architecture lie in files.
+
+    Attributes:
+        find: Function from a published name to what is `Published`; None where only a file or an address will do.
+        reader: Function from a format whose layout depends on the architecture (`"keras2"`, `"keras3"`) to a function
+            that reads such a file, or to None.
+        classifier: Names of the classifier's matrix and bias in the reference's checkpoint.
+    """
+
+    find: Callable[[str], Published] | None = None
+    reader: Callable[[str], Reader | None] = lambda kind: None
+    classifier: tuple[str, str] = ("head.weight", "head.bias")
 
 
 @dataclass(frozen=True)
@@ -26,57 +63,32 @@ class Weights:
     """Opened weights.
 
     Attributes:
-        origin: what to call them in messages: a file, a URL, or a published name.
-        state: the arrays; None leaves a model random.
-        labels: class names, where they are known.
-        discard: takes out of the cache what was downloaded just now; None where nothing was.
+        origin: What to call them in messages: a file, an address, or a published name.
+        state: The arrays by the reference's names, or, for a Keras 3 file of an architecture that has no reader of its
+            own, by the paths of variables in the file (`"layers/dense/vars/0"`); None leaves a model random.
+        labels: Class names, where they are known.
+        discard: Takes out of the cache what was downloaded just now; None where nothing was.
     """
 
     origin: str
-    state: dict | None = None
-    labels: tuple | None = None
+    state: State | None = None
+    labels: tuple[str, ...] | None = None
     discard: Callable[[], None] | None = None
 
-    def __post_init__(self):
-        # A file that somebody put into the cache was not checked when it was converted.
-        check_head(self.state or {}, self.origin)
-
-    @property
-    def classes(self):
-        """The number of classes, or None where there is no classifier."""
-        return len(self.state["head.bias"]) if self.state and "head.bias" in self.state else None
-
-    def load_into(self, model, temporal_init="identity"):
-        """Load into a built model, see `mapping.load_state`; what does not fit leaves the cache as it was."""
-        check_temporal_init(temporal_init)
+    def load(self, load_state: Callable[[State, str], Any]) -> Any:
+        """Hand the state to a function that loads it; where it does not fit, the cache is left as it was."""
         if self.state is None:
             return []
         try:
-            return load_state(model, self.state, self.origin, temporal_init)
+            return load_state(self.state, self.origin)
         except WeightsFileError:
             if self.discard is not None:
                 self.discard()
             raise
 
 
-def open_weights(architecture, weights):
-    """Open what a user passed as `weights=`.
-
-    Args:
-        architecture: str, the builder's name, such as `"VideoFocalNetB"`; None where only a file or a URL will do.
-        weights: None, a published name, a path, or a URL. A string is a path where it has a separator or the ending of
-            a weights file; any other is looked for among the published names first, then among files.
-
-    Returns:
-        `Weights`.
-
-    Raises:
-        TypeError: for what is none of these.
-        ValueError: for an unknown name; the message lists those that exist.
-        FileNotFoundError: for a path without a file.
-        WeightsFileError: for a file that cannot be read.
-        WeightsDownloadError: for a URL that cannot be fetched.
-    """
+def open_weights(weights: str | os.PathLike | None, layout: Layout = Layout()) -> Weights:  # noqa: B008
+    """Open what a user passed as `weights=`."""
     if weights is None:
         return Weights("random initialization")
     text = os.fspath(weights) if isinstance(weights, (str, os.PathLike)) else weights
@@ -86,93 +98,116 @@ def open_weights(architecture, weights):
             "as a str or a pathlib.Path."
         )
     if "://" in text:
+        address, given, sha256 = text.partition("#sha256=")
         # A mirror stands in for the published addresses alone, not for one that the user wrote out.
-        return _fetch(text, use_base_url=False)
-    if isinstance(weights, os.PathLike) or _is_path(text):
-        path = os.path.expanduser(text)
-        return Weights(path, *read_state(path))
-    if architecture is None:
-        raise ValueError(f"weights={text!r} is no path or URL; published names are for VideoFocalNetT and so on.")
-    entry = registry.find(architecture, text)
+        return _fetch(address, layout, sha256=sha256 if given else None, use_base_url=False)
+    if is_path(weights):
+        path = find_weights(text)
+        state, labels = read_state(path, layout)
+        return Weights(os.fspath(path), state, None if labels is None else tuple(labels))
+    if layout.find is None:
+        raise ValueError(f"weights={text!r} is no path or URL; published names are for the builders.")
+    entry = layout.find(text)
     labels = None if entry.labels is None else tuple(load_labels(entry.labels))
     if entry.bundled:
-        return Weights(f"{architecture}/{entry.name}", read_safetensors(BUNDLED / entry.bundled), labels)
-    return _fetch(entry.url, labels, file_name=entry.cache_name, sha256=entry.sha256)
+        return Weights(f"{entry.architecture}/{entry.name}", read_safetensors(entry.bundled), labels)
+    return _fetch(entry.url, layout, labels, file_name=entry.cache_name, sha256=entry.sha256)
 
 
-def _is_path(text):
-    separators = filter(None, (os.sep, os.altsep, "/"))
-    if any(separator in text for separator in separators) or text.lower().endswith(SUFFIXES):
-        return True
-    # A file that happens to be called as a data set must not take its place.
-    return find_data_set(text) is None and Path(text).is_file()
-
-
-def _fetch(url, labels=None, file_name=None, **options):
+def _fetch(
+    url: str, layout: Layout, labels=None, file_name: str | None = None, sha256: str | None = None, **options
+) -> Weights:
+    if url.startswith(hub.SCHEME):
+        return _fetch_from_hub(url, layout, labels, sha256)
+    shown = without_secret(url)
     fetched = []
 
     def convert(path):
         fetched.append(path)
-        state, own = read_state(path)
+        state, own = read_state(path, layout)
         return state, {} if own is None else {LABELS: json.dumps(own)}
 
-    undo = download.undo(url, file_name)
-    state, metadata = download.fetch_state(url, convert=convert, file_name=file_name, **options)
+    undo = download.fetch_undoer(url, file_name)
+    state, metadata = download.fetch_state(url, convert=convert, file_name=file_name, sha256=sha256, **options)
+    # A file that somebody put into the cache was not checked when it was converted.
+    check_classifier(state, layout.classifier, shown)
     if labels is None and LABELS in metadata:
-        labels = json.loads(metadata[LABELS])
-    return Weights(url, state, labels, undo if fetched else None)
+        with named_errors(shown):
+            own = json.loads(metadata[LABELS])
+            check_labels(own, classes_of(state, layout.classifier))
+        labels = tuple(own)
+    return Weights(shown, state, labels, undo if fetched else None)
 
 
-def load_weights(model, weights, temporal_init="identity"):
-    """Load a file of weights into a model that is already built, whatever its options.
-
-    Args:
-        model: a built `VideoFocalNet`.
-        weights: a path or a URL, as the builders take; None leaves the model as it is.
-        temporal_init: of weights that have no temporal branch: `"identity"` or `"random"`, see `VideoFocalNetT`.
-
-    Returns:
-        List of the reference's names of what was left as it was: a classifier with other classes, a temporal branch.
-
-    Raises:
-        ValueError: if the weights do not fit the model; the message names the first tensor that does not. Or if
-            `temporal_init` is unknown, before anything is opened.
-
-    Example:
-    >>> model = VideoFocalNet(embed_dim=8, depths=(1, 1, 2, 1), input_shape=(8, 48, 48, 3), classes=7)
-    >>> load_weights(model, "tests/data/micro/checkpoint.pth")
-    []
-    """
-    check_temporal_init(temporal_init)
-    return open_weights(None, weights).load_into(model, temporal_init)
+def _fetch_from_hub(address: str, layout: Layout, labels: tuple[str, ...] | None, sha256: str | None) -> Weights:
+    path, origin = hub.fetch_from_hub(address, sha256)
+    try:
+        state, own = read_state(path, layout)
+        if path.name == hub.KERAS_WEIGHTS:
+            own = _labels_beside(path)
+            check_labels(own, classes_of(state, layout.classifier))
+    except WeightsFileError as error:
+        folder, _, _ = origin.rpartition("/")
+        raise WeightsFileError(str(error).replace(os.fspath(path.parent), folder)) from error
+    return Weights(origin, state, tuple(own) if labels is None and own is not None else labels)
 
 
-def read_state(path):
-    """Read a file of weights of any format we know, told apart by its name, else by its content.
+def _labels_beside(path: Path) -> list[str] | None:
+    """Reads the class names out of the configuration that Keras saves beside a model's numbers."""
+    config = path.with_name(hub.KERAS_CONFIG)
+    if not config.is_file() or config.stat().st_size > MAX_CONFIG_BYTES:
+        return None
+    with named_errors(config):
+        return parse_config(config.read_bytes()).get("labels")
 
-    Args:
-        path: `.pth`, `.pt`, `.bin` (PyTorch), `.weights.h5`, `.keras` (Keras 3), `.h5` (Keras 2), `.safetensors`, or
-            one of these formats under a name of another or no ending. `~` stands for the home folder.
 
-    Returns:
-        The state, and the class names that the file carries, or None.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        WeightsFileError: if it cannot be read; the message names the file and the first offending thing.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"weights={str(path)!r}: there is no such file.")
+def read_state(path: str | os.PathLike, layout: Layout = Layout()) -> tuple[State, list[str] | None]:  # noqa: B008
+    """Read a file of weights of any format we know, told apart by its name, else by its content."""
+    path = find_weights(path)
     kind = weights_format(path)
-    labels = None
+    own, labels = layout.reader(kind), None
     if kind == "torch":
         state = read_state_dict(path)
-    elif kind == "keras3":
-        state, labels = read_keras3(path)
-    elif kind == "keras2":
-        state = read_keras2_h5(path)
-    else:
+    elif kind == "safetensors":
         state = read_safetensors(path)
-    check_head(state, path)
+        weights = numbered(state)
+        if weights is not None:
+            state, labels = weights, read_run(path).get("class_names")
+            check_labels(labels, classes_of(state, layout.classifier))
+    elif own is not None:
+        state, labels = own(path)
+    elif kind == "keras3":
+        state, labels = read_keras3_variables(path)
+    else:
+        raise WeightsFileError(
+            f"{path}: this architecture has no weights in Keras 2 files; pass a .pth or a Keras 3 file."
+        )
+    state = without_prefix(state, layout.classifier)
+    check_classifier(state, layout.classifier, str(path))
     return state, labels
+
+
+def classes_of(state: Mapping[str, np.ndarray] | None, classifier: tuple[str, str]) -> int | None:
+    """The number of classes of the classifier in a state, or None where it has none."""
+    if not state:
+        return None
+    if classifier[1] in state:
+        return len(state[classifier[1]])
+    paths = classifier_paths(state)
+    return len(state[paths[1]]) if paths else None
+
+
+def classifier_paths(state: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
+    """The paths of the classifier's matrix and bias in a Keras 3 file: the last dense layer of the model itself.
+
+    Where a run saved the arrays by number, they are the last two.
+    """
+    if is_numbered(state) and len(state) > 1:
+        matrix, bias = sorted(state)[-2:]
+        return (matrix, bias) if state[matrix].shape[1:] == state[bias].shape else None
+    biases = [name for name in state if name.startswith("layers/dense") and name.endswith("/vars/1")]
+    if not biases:
+        return None
+    # Keras counts layers of one class: dense, dense_1, ..., dense_10.
+    last = max(biases, key=lambda name: (len(name), name))
+    return f"{last[:-1]}0", last

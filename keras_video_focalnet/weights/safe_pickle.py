@@ -1,12 +1,12 @@
 """An unpickler that builds plain containers and calls nothing but what its caller lists.
 
 A pickle is a program: it may name any importable callable and call it. Here a name that is not listed becomes a
-`Placeholder`, which keeps only its own name: calling it, creating an instance of it, giving it state or items yields
+`Placeholder`, which keeps only its own name: calling it, creating an instance of it, or giving it state or items yields
 placeholders and does nothing else. So a checkpoint that carries a configuration object of some package loads without
 that package, and one that carries an attack loads without the attack.
 
-It stands on the standard library's pure-Python unpickler. The C one can be told by a few bytes to allocate a memo table
-of gigabytes, and its opcodes cannot be replaced one by one.
+It is built on the standard library's unpickler in pure Python. The one in C allocates a memo table of gigabytes where a
+few bytes of the pickle say so, and its opcodes cannot be replaced one by one.
 """
 
 import pickle
@@ -15,8 +15,21 @@ from typing import Any, BinaryIO
 
 from keras_video_focalnet.weights.errors import WeightsFileError
 
-# A pickle of containers grows some 70 times in memory; real checkpoints have far less than a megabyte of it.
+# Real checkpoints have far less than a megabyte of pickle, and some 40 operations a tensor. An operation of one byte
+# may make an empty set of 216 bytes.
 MAX_PICKLE_BYTES = 8 << 20
+MAX_OPERATIONS = 600_000
+# Numbers take little memory, and the history of a long run has a million of them.
+NUMBER_COST = 0.25
+_NUMBERS = {
+    operation[0] for operation in (pickle.BINFLOAT, pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1)
+}
+# No parameter and no class has a longer name. What is done with a key or a name takes as long as it is.
+MAX_NAME_LENGTH = 1000
+# Python hashes integers modulo a prime, so of longer ones any number may share a hash, which takes quadratic time.
+MAX_KEY_BITS = 64
+# No function that is called takes as many. Each call copies its arguments.
+MAX_ARGUMENTS = 16
 
 _SIMPLE_KEYS = (str, int, float, bytes, bool, type(None))
 
@@ -24,42 +37,47 @@ _SIMPLE_KEYS = (str, int, float, bytes, bool, type(None))
 class Placeholder:
     """Stands for an object of a class that is not read; it has the class's dotted name and does nothing.
 
-    Attributes:
-        name: dotted name of the class or function, as `"yacs.config.CfgNode"`.
+    Args:
+        parts: The parts of the name, which are joined where it is asked for: a pickle may make many names of one part.
     """
 
-    __slots__ = ("name",)
+    __slots__ = ("_parts",)
 
-    def __init__(self, name: str = "unknown"):
+    def __init__(self, *parts: str):
         """Keeps the name."""
-        self.name = name
+        self._parts = parts
+
+    @property
+    def name(self) -> str:
+        """The dotted name of the class or function, as `"yacs.config.CfgNode"`."""
+        return ".".join(self._parts) or "unknown"
 
     def __call__(self, *args, **kwargs) -> "Placeholder":
         """Calling a placeholder gives a placeholder."""
-        return Placeholder(self.name)
+        return Placeholder(*self._parts)
 
     def __setitem__(self, key, value):
-        """Drops the item."""
+        """Ignores the item."""
 
     def append(self, value):
-        """Drops the value."""
+        """Ignores the value."""
 
     def extend(self, values):
-        """Drops the values."""
+        """Ignores the values."""
 
     def add(self, value):
-        """Drops the value."""
+        """Ignores the value."""
 
     def __repr__(self) -> str:
-        """Its name."""
+        """Shows the name."""
         return f"Placeholder({self.name!r})"
 
 
 class Builder:
-    """A function that a pickle may call; nothing that is not one is ever called.
+    """A function that a pickle may call; nothing else is ever called.
 
     Attributes:
-        function: what the pickle's arguments are given to.
+        function: The function that the pickle's arguments are given to.
     """
 
     __slots__ = ("function",)
@@ -68,11 +86,20 @@ class Builder:
         """Keeps the function."""
         self.function = function
 
+    def __call__(self, args: Any) -> Any:
+        """Calls the function with the arguments that a pickle gives, if those are arguments."""
+        if isinstance(args, (tuple, list)) and len(args) <= MAX_ARGUMENTS:
+            return self.function(*args)
+        return Placeholder("a call without valid arguments")
+
 
 class BoundedReader:
     """A file as the unpickler needs it, which refuses to ask for more bytes than there are.
 
-    A binary file given `read(n)` may allocate n bytes before it looks how many there are.
+    The `read(n)` of a binary file may allocate n bytes before it looks how many there are.
+
+    Attributes:
+        operations: How many operations the pickles of this file may still have, all together; numbers count less.
     """
 
     def __init__(self, file: BinaryIO, end: int, limit: int = MAX_PICKLE_BYTES):
@@ -80,11 +107,12 @@ class BoundedReader:
         self._file = file
         available = end - file.tell()
         self._left = min(available, limit)
-        self._why = "the file is cut short" if available <= limit else f"the pickle is longer than {limit:,} bytes"
+        self.operations = MAX_OPERATIONS
+        self._reason = "the file is cut short" if available <= limit else f"the pickle is longer than {limit:,} bytes"
 
     def _take(self, count: int):
         if count > self._left:
-            raise EOFError(self._why)
+            raise EOFError(self._reason)
         self._left -= count
 
     def read(self, count: int) -> bytes:
@@ -99,15 +127,29 @@ class BoundedReader:
         return line
 
 
+class _Counted(dict):
+    """The unpickler's table of operations, which counts how often it is asked."""
+
+    def __init__(self, operations: Mapping[int, Callable], file: BoundedReader):
+        super().__init__(operations)
+        self._file = file
+
+    def __getitem__(self, operation: int) -> Callable:
+        self._file.operations -= NUMBER_COST if operation in _NUMBERS else 1
+        if self._file.operations < 0:
+            raise WeightsFileError(f"its pickle has more than {MAX_OPERATIONS:,} operations, which no checkpoint has")
+        return super().__getitem__(operation)
+
+
 class SafeUnpickler(pickle._Unpickler):
     """Reads one pickle, calling only the `Builder`s that `names` lists.
 
     Args:
-        file: a `BoundedReader`.
-        names: what stands for a `(module, name)` of the pickle: a `Builder`, or any inert object.
+        file: The file, as a `BoundedReader`.
+        names: What stands for a `(module, name)` of the pickle: a `Builder`, or any inert object.
     """
 
-    # A copy: the opcodes replaced below must not leak into the standard library's class.
+    # This is a copy, so that the opcodes replaced below do not leak into the standard library's class.
     dispatch = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: BoundedReader, names: Mapping[tuple[str, str], Any]):
@@ -115,61 +157,57 @@ class SafeUnpickler(pickle._Unpickler):
         # Old checkpoints hold byte strings of Python 2; Latin-1 decodes any of them.
         super().__init__(file, fix_imports=False, encoding="latin1")
         self._names = names
+        self.dispatch = _Counted(type(self).dispatch, file)
 
     def load(self) -> Any:
-        """Reads the pickle.
-
-        Returns:
-            The tree of plain containers, builders' results and placeholders.
-
-        Raises:
-            WeightsFileError: the pickle is damaged; the message does not name the file.
-        """
+        """Reads the pickle."""
         try:
             return super().load()
         except WeightsFileError:
             raise
         except Exception as error:  # Damage shows as nearly any exception: a missing mark, a bad opcode, no memory.
-            why = str(error) or type(error).__name__
-            raise WeightsFileError(f"its pickle cannot be read ({type(error).__name__}: {why[:200]})") from error
+            reason = str(error) or type(error).__name__
+            raise WeightsFileError(f"its pickle cannot be read ({type(error).__name__}: {reason[:200]})") from error
 
     def find_class(self, module: str, name: str) -> Any:
-        """Gives what stands for a name: never the thing itself."""
+        """Gives what stands for a name, which is never the named thing itself."""
+        if len(module) + len(name) > MAX_NAME_LENGTH:
+            raise pickle.UnpicklingError(f"the name of a class is longer than {MAX_NAME_LENGTH:,} characters")
         known = self._names.get((module, name))
-        return Placeholder(f"{module}.{name}") if known is None else known
+        return Placeholder(module, name) if known is None else known
 
     def persistent_load(self, pid: Any) -> Any:
         """Refuses references outside the pickle; the reader of a format overrides this."""
         return Placeholder("persistent object")
 
     def _call(self, function: Any, args: Any) -> Any:
-        if isinstance(function, Builder) and isinstance(args, (tuple, list)):
-            return function.function(*args)
+        if isinstance(function, Builder):
+            return function(args)
         if isinstance(function, Placeholder):
-            return Placeholder(function.name)
+            return function()
         return Placeholder(type(function).__name__)
 
-    def _instantiate(self, klass, args):
-        self.append(self._call(klass, args))
+    def _instantiate(self, cls: Any, args: Any):
+        self.append(self._call(cls, args))
 
     def load_reduce(self):
-        """REDUCE calls a function with arguments: here a builder or nothing."""
+        """REDUCE calls a function with arguments; here only a builder is called."""
         args = self.stack.pop()
         self.stack[-1] = self._call(self.stack[-1], args)
 
     def load_newobj(self):
-        """NEWOBJ creates an instance: the same."""
+        """NEWOBJ creates an instance; here only a builder is called."""
         args = self.stack.pop()
         self.stack[-1] = self._call(self.stack[-1], args)
 
     def load_newobj_ex(self):
-        """NEWOBJ_EX has keywords too, which no builder takes."""
+        """NEWOBJ_EX has keywords too; no builder takes any."""
         self.stack.pop()
         args = self.stack.pop()
         self.stack[-1] = self._call(self.stack[-1], args)
 
     def load_build(self):
-        """BUILD sets state: nothing here has any to set."""
+        """BUILD sets state; nothing here has any."""
         self.stack.pop()
 
     def load_setitem(self):
@@ -179,7 +217,7 @@ class SafeUnpickler(pickle._Unpickler):
         self._set_items([key, value])
 
     def load_setitems(self):
-        """SETITEMS stores many."""
+        """SETITEMS stores many items of a dictionary."""
         self._set_items(self.pop_mark())
 
     def load_dict(self):
@@ -193,7 +231,7 @@ class SafeUnpickler(pickle._Unpickler):
         if not isinstance(target, (dict, Placeholder)):
             raise pickle.UnpicklingError(f"items set on a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_key(key)] = value
+            target[_hashable(key)] = value
 
     def load_append(self):
         """APPEND adds one value to a list."""
@@ -201,7 +239,7 @@ class SafeUnpickler(pickle._Unpickler):
         self._extend([value])
 
     def load_appends(self):
-        """APPENDS adds many."""
+        """APPENDS adds many values to a list."""
         self._extend(self.pop_mark())
 
     def _extend(self, values: list):
@@ -211,20 +249,20 @@ class SafeUnpickler(pickle._Unpickler):
         target.extend(values)
 
     def load_additems(self):
-        """ADDITEMS adds to a set."""
+        """ADDITEMS adds values to a set."""
         items = self.pop_mark()
         target = self.stack[-1]
         if not isinstance(target, (set, Placeholder)):
             raise pickle.UnpicklingError(f"items added to a {type(target).__name__}")
         for item in items:
-            target.add(_key(item))
+            target.add(_hashable(item))
 
     def load_frozenset(self):
         """FROZENSET makes a set of all that lies above the mark."""
-        self.append(frozenset(_key(item) for item in self.pop_mark()))
+        self.append(frozenset(_hashable(item) for item in self.pop_mark()))
 
     def load_bytearray8(self):
-        """BYTEARRAY8 gives a length first: read before allocating."""
+        """BYTEARRAY8 begins with a length; here the bytes are read before memory is taken for them."""
         count = int.from_bytes(self.read(8), "little")
         self.append(bytearray(self.read(count)))
 
@@ -251,6 +289,12 @@ class SafeUnpickler(pickle._Unpickler):
     }
 
 
-def _key(value: Any) -> Any:
+def _hashable(value: Any) -> Any:
     # A tuple of tuples that share their members takes exponential time to hash.
-    return value if isinstance(value, (*_SIMPLE_KEYS, Placeholder)) else Placeholder(type(value).__name__)
+    if not isinstance(value, (*_SIMPLE_KEYS, Placeholder)):
+        return Placeholder(type(value).__name__)
+    if isinstance(value, (str, bytes)) and len(value) > MAX_NAME_LENGTH:
+        raise pickle.UnpicklingError(f"a key is longer than {MAX_NAME_LENGTH:,} characters")
+    if isinstance(value, int) and value.bit_length() > MAX_KEY_BITS:
+        raise pickle.UnpicklingError(f"a key is an integer of more than {MAX_KEY_BITS} bits")
+    return value

@@ -3,23 +3,25 @@
 `torch.save` writes a zip archive: `data.pkl` describes the objects, each tensor as a view (offset, size, stride) of a
 storage, and `data/N` holds the bytes of storage N. Before version 1.6 it wrote one stream: a few pickles, the object,
 the list of storages, then the bytes of each. Both are read here with an allow-listed unpickler (see `safe_pickle`).
-Nothing is trusted: every view is checked against its storage, every storage against the file, and what is read in
-all against the file's size.
+Nothing is trusted: every view is checked against its storage, every storage against the file, and the sum of what is
+read against the file's size.
 """
 
 import io
 import math
 import os
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_video_focalnet.weights.errors import WeightsFileError
+from keras_video_focalnet.weights.errors import WeightsFileError, named_errors
 from keras_video_focalnet.weights.files import DESCRIPTIONS, HEAD_BYTES, sniff_bytes
 from keras_video_focalnet.weights.safe_pickle import MAX_PICKLE_BYTES, BoundedReader, Placeholder
 from keras_video_focalnet.weights.torch_pickle import CheckpointUnpickler, ScalarType, Storage, Tensor, is_size
+from keras_video_focalnet.weights.wrappers import COUNTERS
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -27,6 +29,12 @@ _LEGACY_PROTOCOL = 1001
 # An expanded tensor is larger in memory than in the file; this is how much larger all tensors together may be.
 _GROWTH = 8
 _SLACK_BYTES = 64 << 20
+
+STATE_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "module", "net")
+"""Under what training programs keep a model's parameters, in the order in which they are looked for."""
+
+AVERAGE_KEYS = ("ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_state")
+"""Under what they keep an average of the parameters; it is read where there is nothing else."""
 
 _AGAIN = "download or save the file again"
 
@@ -40,14 +48,10 @@ class _Checkpoint:
     root: Any = None
     storages: dict[str, tuple[int, int]] = field(default_factory=dict)  # key -> (offset, bytes)
     budget: int = 0
-    done: dict = field(default_factory=dict)
+    arrays: dict[Tensor, np.ndarray] = field(default_factory=dict)
 
     def tensor(self, tensor: Tensor) -> np.ndarray:
-        """Reads one tensor; equal views of one storage give one array.
-
-        Raises:
-            WeightsFileError: the view does not fit its storage, or its storage the file.
-        """
+        """Reads one tensor; equal views of one storage give one array."""
         size, stride = tensor.size, tensor.stride
         if not (
             is_size(tensor.offset)
@@ -58,19 +62,19 @@ class _Checkpoint:
             and math.prod(n for n in size if n) < 1 << 48
         ):
             raise WeightsFileError("its offset, size or stride is not valid")
-        if tensor not in self.done:
-            self.done[tensor] = self._read(tensor)
-        return self.done[tensor]
+        if tensor not in self.arrays:
+            self.arrays[tensor] = self._read(tensor)
+        return self.arrays[tensor]
 
     def _read(self, tensor: Tensor) -> np.ndarray:
         storage, itemsize = tensor.storage, tensor.type.itemsize
-        place, held = self.storages.get(storage.key, (0, None))
-        if held is None:
+        position, storage_bytes = self.storages.get(storage.key, (0, None))
+        if storage_bytes is None:
             raise WeightsFileError(f"its storage 'data/{storage.key}' is missing from the file; {_AGAIN}")
         base, length = storage.start * storage.type.itemsize, storage.count * storage.type.itemsize
-        if base + length > held:
+        if base + length > storage_bytes:
             raise WeightsFileError(
-                f"its storage 'data/{storage.key}' declares {base + length} bytes but holds {held}; {_AGAIN}"
+                f"its storage 'data/{storage.key}' declares {base + length} bytes but holds {storage_bytes}; {_AGAIN}"
             )
         size, stride = tensor.size, tensor.stride
         dtype = np.dtype(tensor.type.code).newbyteorder(self.byte_order)
@@ -91,7 +95,7 @@ class _Checkpoint:
                 "save clones of them (tensor.clone()) instead of views"
             )
         buffer = bytearray((last + 1) * itemsize)
-        self.file.seek(place + base + tensor.offset * itemsize)
+        self.file.seek(position + base + tensor.offset * itemsize)
         if self.file.readinto(buffer) != len(buffer):
             raise WeightsFileError(f"its storage 'data/{storage.key}' is cut short; {_AGAIN}")
         flat = np.frombuffer(buffer, dtype)
@@ -102,16 +106,17 @@ class _Checkpoint:
 
     def resolve(self, value: Any, memo: dict) -> Any:
         """Copies a tree with every tensor read; one that cannot be becomes a placeholder with the reason."""
-        if isinstance(value, Tensor):
-            try:
-                return self.tensor(value)
-            except WeightsFileError as error:
-                return Placeholder(f"torch.Tensor: {error}")
-        if not isinstance(value, (dict, list, tuple)):
+        if not isinstance(value, (Tensor, dict, list, tuple)):
             return Placeholder("torch.Storage") if isinstance(value, Storage) else value
         if id(value) in memo:
             return memo[id(value)]
-        if isinstance(value, dict):
+        if isinstance(value, Tensor):
+            try:
+                copy = self.tensor(value)
+            except WeightsFileError as error:
+                copy = Placeholder(f"torch.Tensor: {error}")
+            memo[id(value)] = copy
+        elif isinstance(value, dict):
             memo[id(value)] = copy = {}
             copy.update((key, self.resolve(item, memo)) for key, item in value.items())
         elif isinstance(value, list):
@@ -140,49 +145,16 @@ def _native(array: np.ndarray, scalar_type: ScalarType) -> np.ndarray:
 
 
 def read_torch_checkpoint(path: str | os.PathLike) -> Any:
-    """Reads everything that a `torch.save` file holds.
-
-    Args:
-        path: a `.pth` or `.pt` file, of the zip or the legacy format.
-
-    Returns:
-        The saved object: dictionaries, lists, tuples, strings and numbers, with each tensor a `np.ndarray` of its own
-        element type (bfloat16, which NumPy lacks, is widened to float32; the values are the same). An object of any
-        other class, and a tensor that cannot be read, is a `safe_pickle.Placeholder`.
-
-    Raises:
-        WeightsFileError: not a PyTorch checkpoint, or a damaged one; names the file and what is wrong first.
-        OSError: the file cannot be opened.
-
-    Example:
-        >>> checkpoint = read_torch_checkpoint("tests/data/micro/checkpoint.pth")
-        >>> checkpoint["epoch"]
-        119
-    """
+    """Reads everything that a `torch.save` file holds."""
     return _with_checkpoint(path, lambda checkpoint: checkpoint.resolve(checkpoint.root, {}))
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the parameters of a model from a `torch.save` file, and nothing else of it.
 
-    The parameters are looked for under the key `model`, then `state_dict`, then at the top; the prefix `module.` that
-    data-parallel training adds is taken off. Optimizer state and the like is skipped without being read.
-
-    Args:
-        path: a `.pth` or `.pt` file, of the zip or the legacy format.
-
-    Returns:
-        Arrays by name, in the file's order, each with the file's element type (bfloat16 as float32).
-
-    Raises:
-        WeightsFileError: not a PyTorch checkpoint, a damaged one, without parameters, or with a parameter that is
-            an object of another class; names the file and the first such thing.
-        OSError: the file cannot be opened.
-
-    Example:
-        >>> state = read_state_dict("tests/data/micro/checkpoint.pth")
-        >>> state["head.weight"].shape
-        (7, 64)
+    The parameters are looked for under the keys of `STATE_KEYS` in their order, then at the top, then under those of
+    `AVERAGE_KEYS`; the prefix `module.` that data-parallel training adds is taken off. Optimizer state and the like is
+    skipped without being read.
     """
     return _with_checkpoint(path, _state)
 
@@ -207,32 +179,42 @@ def _state(checkpoint: _Checkpoint) -> dict[str, np.ndarray]:
     return state
 
 
+def _find_entries(root: Any, depth: int, seen: set[tuple[int, int]]) -> dict | None:
+    """Looks for a dictionary that holds tensors, also where it lies in another; each is looked at once at a depth."""
+    if not isinstance(root, dict) or not depth or (id(root), depth) in seen:
+        return None
+    seen.add((id(root), depth))
+    own = any(
+        isinstance(value, Tensor) or (isinstance(value, Placeholder) and "." in str(name))
+        for name, value in root.items()
+        if name not in COUNTERS
+    )
+    inside = [_find_entries(root.get(key), depth - 1, seen) for key in STATE_KEYS]
+    inside += [root if own else None, *(_find_entries(root.get(key), depth - 1, seen) for key in AVERAGE_KEYS)]
+    return next((entries for entries in inside if entries is not None), None)
+
+
 def _entries(root: Any) -> dict:
-    for entries in (root.get("model"), root.get("state_dict"), root) if isinstance(root, dict) else ():
-        if isinstance(entries, dict) and any(
-            isinstance(value, Tensor) or (isinstance(value, Placeholder) and "." in str(name))
-            for name, value in entries.items()
-        ):
-            return entries
+    entries = _find_entries(root, 3, set())
+    if entries is not None:
+        return entries
     remedy = "save model.state_dict(), bare or under the key 'model'"
     if isinstance(root, dict):
-        pickled = next((root[key] for key in ("model", "state_dict") if isinstance(root.get(key), Placeholder)), None)
+        pickled = next((root[key] for key in STATE_KEYS if isinstance(root.get(key), Placeholder)), None)
         if pickled is not None:
             raise WeightsFileError(f"its model is a pickled object of {pickled.name}, not parameters; {remedy}")
         keys = ", ".join(repr(str(key)[:40]) for key in list(root)[:8])
         raise WeightsFileError(f"it has no tensors under 'model', 'state_dict' or at its top (keys: {keys}); {remedy}")
-    what = root.name if isinstance(root, Placeholder) else type(root).__name__.strip("_")
-    raise WeightsFileError(f"it holds an object of {what}, not a dictionary of parameters; {remedy}")
+    found = root.name if isinstance(root, Placeholder) else type(root).__name__.strip("_")
+    raise WeightsFileError(f"it holds an object of {found}, not a dictionary of parameters; {remedy}")
 
 
-def _with_checkpoint(path: str | os.PathLike, use) -> Any:
-    with open(path, "rb") as file:
+def _with_checkpoint(path: str | os.PathLike, use: Callable[[_Checkpoint], Any]) -> Any:
+    with open(path, "rb") as file, named_errors(path):
         try:
             return use(_open(file))
-        except WeightsFileError as error:
-            raise WeightsFileError(f"{os.fspath(path)}: {error}") from error
         except RecursionError as error:
-            raise WeightsFileError(f"{os.fspath(path)}: its containers are nested too deeply; {_AGAIN}") from error
+            raise WeightsFileError(f"its containers are nested too deeply; {_AGAIN}") from error
 
 
 def _open(file: BinaryIO) -> _Checkpoint:
@@ -293,6 +275,8 @@ def _span(file: BinaryIO, member: zipfile.ZipInfo, file_bytes: int) -> tuple[int
         )
     if member.flag_bits & 0x1:
         raise WeightsFileError(f"archive member {name!r} is encrypted; save the file again with torch.save")
+    if member.header_offset + 30 + member.file_size > file_bytes:
+        raise WeightsFileError(f"archive member {name!r} reaches beyond the end of the file; {_AGAIN}")
     header = _bytes(file, (member.header_offset, 30), 30)
     if header[:4] != b"PK\x03\x04":
         raise WeightsFileError(f"archive member {name!r} is not where the archive says; {_AGAIN}")
@@ -313,9 +297,10 @@ def _bytes(file: BinaryIO, span: tuple[int, int], limit: int) -> bytes:
 
 def _open_legacy(checkpoint: _Checkpoint, file_bytes: int):
     file = checkpoint.file
+    bounded = BoundedReader(file, file_bytes)
 
     def unpickler() -> CheckpointUnpickler:
-        return CheckpointUnpickler(BoundedReader(file, file_bytes))
+        return CheckpointUnpickler(bounded)
 
     if unpickler().load() != _LEGACY_MAGIC:
         raise WeightsFileError("a pickle, but not a PyTorch checkpoint (no magic number); give a file of torch.save")

@@ -11,6 +11,8 @@ import numpy as np
 from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.safe_pickle import BoundedReader, Builder, Placeholder, SafeUnpickler
 
+_MAX_KEY_LENGTH = 100
+
 
 @dataclass(frozen=True)
 class ScalarType:
@@ -21,7 +23,7 @@ class ScalarType:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one element in the file."""
+        """The number of bytes of one element in the file."""
         return np.dtype(self.code).itemsize
 
 
@@ -31,7 +33,7 @@ _SCALAR_TYPES = {
         ("float64", "f8"),
         ("float32", "f4"),
         ("float16", "f2"),
-        ("bfloat16", "u2"),  # NumPy has none: read as bits, then widened.
+        ("bfloat16", "u2"),  # NumPy has no such type: it is read as bits and then widened.
         ("int64", "i8"),
         ("int32", "i4"),
         ("int16", "i2"),
@@ -98,17 +100,16 @@ def _rebuild_tensor_with_type(storage, offset, size, stride, requires_grad, hook
 
 
 def _rebuild_with_state(function, cls, args, state):
-    allowed = isinstance(function, Builder) and isinstance(args, tuple)
-    return function.function(*args) if allowed else Placeholder("torch.Tensor of a subclass")
+    return function(args) if isinstance(function, Builder) else Placeholder("torch.Tensor of a subclass")
 
 
 def _size(size=()):
-    # Only what costs nothing: a pickle may ask a thousand times for a copy of one long list.
+    # A tuple is kept as it is, which costs nothing: a pickle may ask a thousand times for a copy of one long list.
     return size if type(size) is tuple else Placeholder("torch.Size")
 
 
 def _ordered_dict(*items):
-    # torch.save sets the items afterwards, and copies of a list given here could again be many.
+    # torch.save sets the items afterwards; a pickle that gives a list here may again ask for many copies of it.
     return Placeholder("collections.OrderedDict, made of a list") if items else {}
 
 
@@ -134,7 +135,7 @@ class CheckpointUnpickler(SafeUnpickler):
     """The unpickler of checkpoints: a persistent object of theirs is a storage.
 
     Attributes:
-        itemsizes: bytes of one element of every storage met, by the storage's key.
+        itemsizes: The number of bytes of one element of every storage met, by the storage's key.
     """
 
     def __init__(self, file: BoundedReader):
@@ -149,7 +150,8 @@ class CheckpointUnpickler(SafeUnpickler):
         _, scalar_type, key, _, count = pid[:5]
         if not isinstance(scalar_type, ScalarType):
             return Placeholder("torch.Storage of an unknown element type")
-        if not is_size(count) or not isinstance(key, (str, int)):
+        # A name is repeated in the error of each tensor of the storage.
+        if not is_size(count) or not isinstance(key, (str, int)) or len(key := str(key)) > _MAX_KEY_LENGTH:
             raise WeightsFileError("a storage has no valid key or length")
         start = 0
         if len(pid) > 5 and pid[5] is not None:
@@ -157,8 +159,8 @@ class CheckpointUnpickler(SafeUnpickler):
             if not is_size(start) or not is_size(view_count) or start + view_count > count:
                 raise WeightsFileError(f"a view of storage {key!r} reaches beyond its {count} elements")
             count = view_count
-        self.itemsizes.setdefault(str(key), scalar_type.itemsize)
-        return Storage(str(key), scalar_type, count, start)
+        self.itemsizes.setdefault(key, scalar_type.itemsize)
+        return Storage(key, scalar_type, count, start)
 
 
 def is_size(value: Any) -> bool:

@@ -1,12 +1,14 @@
 """The command finds a backend that is installed, and says what to install where there is none."""
 
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
 
-from keras_video_focalnet.cli import backend
+from keras_video_focalnet.cli.backend import quiet_start
+from keras_video_focalnet.utils import backend
 
 pytestmark = pytest.mark.backend_free
 
@@ -16,7 +18,7 @@ def machine(monkeypatch, tmp_path):
     """Pretends that Keras is not imported yet, and sets what is installed and said."""
 
     def pretend(installed, variable=None, keras_json=None):
-        monkeypatch.setattr(backend, "_installed", lambda name: name in installed)
+        monkeypatch.setattr(backend, "is_installed", lambda name: name in installed)
         monkeypatch.setenv("KERAS_HOME", str(tmp_path))
         monkeypatch.setenv("KERAS_BACKEND", variable or "")
         if keras_json is not None:
@@ -75,22 +77,104 @@ def test_none_installed(machine):
         backend.choose_backend()
 
 
-def test_the_named_one_is_not_installed(machine):
-    machine(("torch",), variable="jax")
-    with pytest.raises(
-        ImportError, match=r"KERAS_BACKEND is 'jax', .* pip install 'keras-video-focalnet\[jax\]', .*torch"
-    ):
+@pytest.mark.parametrize(
+    ("variable", "keras_json", "message"),
+    [
+        ("jax", None, r"KERAS_BACKEND is 'jax', which is not installed. .* pip install 'keras-video-focalnet\[jax\]'"),
+        ("tourch", None, r"KERAS_BACKEND is 'tourch', .* did you mean 'torch'\? Set KERAS_BACKEND .* \(torch\)"),
+        (None, '{"backend": "jax"}', r"The backend in .*keras.json is 'jax', .* Set KERAS_BACKEND to one .* \(torch\)"),
+        (None, '{"backend": "jaks"}', r"keras.json is 'jaks', which is no backend .* Set KERAS_BACKEND"),
+    ],
+)
+def test_the_named_one_is_not_there(machine, variable, keras_json, message):
+    machine(("torch",), variable, keras_json)
+    with pytest.raises(ImportError, match=message):
         backend.choose_backend()
 
 
-def test_tensorflows_log_level_is_a_default_only(machine, monkeypatch):
-    machine(("jax",))
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+def test_a_choice_among_several_is_told_once_and_after_keras_is_there(machine, monkeypatch, caplog):
+    machine(("tensorflow", "jax", "torch"))
     backend.choose_backend()
+    backend.tell_choice()
+    assert not caplog.records
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with caplog.at_level(logging.WARNING):
+        backend.tell_choice()
+        backend.tell_choice()
+    (record,) = caplog.records
+    assert "runs on tensorflow; jax and torch are installed too" in record.getMessage()
+    assert "KERAS_BACKEND" in record.getMessage()
+
+
+def test_a_keras_json_without_end_says_nothing(machine):
+    machine(("jax",), keras_json="[" * 100_000)
+    assert backend.choose_backend() == "jax"
+
+
+def test_tensorflows_log_level_is_a_default_only(monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    quiet_start()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
-    backend.choose_backend()
+    quiet_start()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+
+
+HIDDEN = """
+import sys
+from importlib.machinery import PathFinder
+class Hide(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in {hidden} else PathFinder.find_spec(name, path, target)
+sys.meta_path[:] = [Hide if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+
+
+def run_without(hidden, code, home, **environment):
+    """Runs code where some packages are not installed and nobody has chosen a backend."""
+    kept = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    command = [sys.executable, "-c", HIDDEN.format(hidden=set(hidden)) + code]
+    environment = kept | {"KERAS_HOME": str(home)} | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+BUILD = "from keras_video_focalnet import VideoFocalNetNano\nimport keras\nprint(keras.backend.backend())"
+
+
+@pytest.mark.parametrize("only", ["jax", "torch"])
+def test_the_import_takes_the_only_backend(tmp_path, only):
+    hidden = {"tensorflow", "jax", "torch"} - {only}
+    result = run_without(hidden, BUILD, tmp_path)
+    assert result.stdout == f"{only}\n", result.stderr
+    assert "KERAS_BACKEND" not in result.stderr
+
+
+def test_the_import_says_which_of_several_it_takes(tmp_path):
+    result = run_without({"tensorflow"}, BUILD, tmp_path)
+    assert result.stdout == "jax\n", result.stderr
+    assert "Keras runs on jax; torch is installed too" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("hidden", "variable", "message"),
+    [
+        ({"tensorflow"}, "tensorflow", "KERAS_BACKEND is 'tensorflow', which is not installed"),
+        (set(), "jaxx", "KERAS_BACKEND is 'jaxx', which is no backend of Keras, did you mean 'jax'?"),
+        ({"tensorflow", "jax", "torch"}, "", "No backend is installed"),
+    ],
+)
+def test_the_import_names_the_variable(tmp_path, hidden, variable, message):
+    # Reading videos needs no backend, whatever is chosen.
+    code = "import keras_video_focalnet\nkeras_video_focalnet.VideoReader\nprint('reads')\n" + BUILD
+    result = run_without(hidden, code, tmp_path, KERAS_BACKEND=variable)
+    assert result.stdout == "reads\n"
+    assert result.stderr.splitlines()[-1].startswith(f"ImportError: {message}")
+
+
+def test_the_import_loads_nothing_heavy(tmp_path):
+    code = "import keras_video_focalnet\nprint({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules))"
+    assert run_without((), code, tmp_path).stdout == "set()\n"
 
 
 def run(code):

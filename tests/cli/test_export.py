@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import pytest
 from click.testing import CliRunner
 
@@ -46,7 +47,27 @@ def test_predict_gives_the_same_answer_from_the_file(exported):
 
 def test_a_file_has_weights_of_its_own(exported):
     result = invoke("predict", "--model", exported[0], "--weights", "k400", "clip.mp4")
-    assert result.exit_code == 2 and "is a file with weights of its own" in result.output
+    assert result.exit_code == 2 and "has weights of its own; leave out --weights k400" in result.output
+
+
+def test_a_model_of_ones_own(tmp_path):
+    """Nothing in it is ours: it gives the share of red, green and blue."""
+    clip = keras.Input((4, 32, 32, 3))
+    mean = keras.layers.Rescaling(1 / 32)(keras.layers.GlobalAveragePooling3D()(clip))
+    keras.Model(clip, keras.layers.Softmax()(mean), name="colours").save(tmp_path / "own.keras")
+    (tmp_path / "names.txt").write_text("red\ngreen\nblue\n")
+    out, video = tmp_path / "own.tflite", real_clips() / "bikes.mp4"
+    options = ["--weights", tmp_path / "own.keras", "--labels", tmp_path / "names.txt"]
+    result = invoke("export", *options, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "of the largest logit" in result.output and "for processors: it holds" in result.output
+    ours, files = (
+        json.loads(invoke("predict", *given, video, "--json").stdout)[0]["predictions"]
+        for given in (options, ["--model", out])
+    )
+    assert [row["label"] for row in ours] == [row["label"] for row in files]
+    assert {row["label"] for row in ours} == {"red", "green", "blue"}
+    assert [row["score"] for row in ours] == pytest.approx([row["score"] for row in files], abs=1e-5)
 
 
 @pytest.mark.backend_free
@@ -55,7 +76,7 @@ def test_paths_that_are_no_model(tmp_path):
     assert result.exit_code == 2 and "'nano', nor a file that is there" in result.output
     (tmp_path / "notes.txt").touch()
     result = invoke("predict", "--model", tmp_path / "notes.txt", "clip.mp4")
-    assert result.exit_code == 1 and "is no exported model" in result.output
+    assert result.exit_code == 1 and "unknown kind of file: it is an empty file" in result.output
 
 
 def test_errors_name_the_remedy(tmp_path):

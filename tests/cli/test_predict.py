@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from keras_video_focalnet import VideoFocalNet, VideoFocalNetNano, preprocess_input, read_clip
-from keras_video_focalnet.cli import predict as predict_module
+from keras_video_focalnet.cli import networks
 from keras_video_focalnet.cli.main import main
 from keras_video_focalnet.labels import load_labels
 from tests.clips import encode, numbered_frames, real_clips
@@ -131,11 +131,17 @@ def test_logits_are_shown_as_shares(folder, tmp_path):
     assert min(scores) > 0
 
 
-def test_a_known_number_of_classes_has_names(folder, tmp_path):
+def test_a_known_number_of_classes_has_no_names_by_itself(folder, tmp_path):
     path = tmp_path / "nine.keras"
     colour_model(channels=9).save(path)
     (answer,) = json.loads(invoke(folder / "blue.mp4", "--weights", path, "--json").stdout)
-    assert answer["predictions"][0]["label"] == load_labels("camera_motion")[2]
+    assert (answer["predictions"][0]["label"], answer["labels"]) == ("class 2", "none")
+    result = invoke(folder / "blue.mp4", "--weights", path, "--json", "--labels", "camera_motion")
+    (answer,) = json.loads(result.stdout)
+    assert (answer["predictions"][0]["label"], answer["labels"]) == (load_labels("camera_motion")[2], "given")
+    result = invoke(folder / "blue.mp4", "--weights", path, "--labels", "k400")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: --labels k400: it has 400 names but the model has 9 classes.\n"
 
 
 def spread(network):
@@ -171,14 +177,14 @@ def test_a_model_without_preprocessing_gets_normalized_pixels(folder, tmp_path):
     clip = read_clip(folder / "turning.mp4", num_frames=2, size=32)[None]
     scores = network.predict(preprocess_input(clip), verbose=0)[0]
     assert np.ptp(scores) > 1e-3
-    names = load_labels("camera_motion")
     for row in answer["predictions"]:
-        assert row["score"] == pytest.approx(scores[names.index(row["label"])], rel=1e-4)
+        assert row["score"] == pytest.approx(scores[int(row["label"].removeprefix("class "))], rel=1e-4)
 
 
 @pytest.fixture(scope="module")
 def small_network():
-    return VideoFocalNet(embed_dim=2, depths=(1, 1, 1, 1), input_shape=(2, 32, 32, 3), classes=9)
+    options = {"input_shape": (2, 32, 32, 3), "classes": 9, "labels": "camera_motion"}
+    return VideoFocalNet(embed_dim=2, depths=(1, 1, 1, 1), **options)
 
 
 @pytest.mark.parametrize(
@@ -192,20 +198,23 @@ def small_network():
         (["--weights", "https://127.0.0.1/model.keras"], "VideoFocalNetNano", "https://127.0.0.1/model.keras"),
     ],
 )
-def test_options_choose_builder_and_weights(folder, monkeypatch, small_network, options, builder, weights):
-    from keras_video_focalnet.models import video_focalnet
+def test_options_choose_builder_and_weights(folder, monkeypatch, tmp_path, small_network, options, builder, weights):
+    from keras_video_focalnet.models import registry
+    from keras_video_focalnet.models.video_focalnet import model as video_focalnet
 
     def build(weights):
         built.append(weights)
         return small_network
 
     built = []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.pth").touch()
     monkeypatch.setattr(video_focalnet, builder, build)
     result = invoke(folder / "red.mp4", "--json", *options)
     assert result.exit_code == 0, result.output
     assert built == [weights]
     (answer,) = json.loads(result.stdout)
-    size = next(size for size, name in predict_module.ARCHITECTURES.items() if name == builder)
+    size = registry.find_builder(builder).short_name
     assert (answer["model"], answer["weights"]) == (size, weights)
     assert {row["label"] for row in answer["predictions"]} < set(load_labels("camera_motion"))
 
@@ -248,7 +257,7 @@ def test_random_weights_are_refused(folder):
 def test_unknown_weights_list_those_that_exist(folder):
     result = invoke(folder / "red.mp4", "--weights", "k4000")
     assert result.exit_code == 1
-    assert "'k4000' is not published for VideoFocalNetNano; use one of 'camera_motion'" in result.stderr
+    assert "--weights k4000 is not published for VideoFocalNetNano. Use one of 'camera_motion'" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -268,10 +277,10 @@ def test_wrong_usage(arguments, message):
 
 
 def test_no_backend_says_what_to_install(folder, monkeypatch):
-    from keras_video_focalnet.cli import backend
+    from keras_video_focalnet.utils import backend
 
     monkeypatch.delitem(sys.modules, "keras")
-    monkeypatch.setattr(backend, "_installed", lambda name: False)
+    monkeypatch.setattr(backend, "is_installed", lambda name: False)
     monkeypatch.setenv("KERAS_BACKEND", "")
     monkeypatch.setenv("KERAS_HOME", str(folder))
     result = invoke(folder / "red.mp4")
@@ -317,7 +326,7 @@ def test_files_that_are_no_model(folder, tmp_path, content, message):
     path.write_bytes(content)
     result = invoke(folder / "red.mp4", "--weights", path)
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"Error: --weights {path}: ")
+    assert result.stderr.startswith(f"Error: {path}: ")
     assert message in result.stderr
 
 
@@ -330,14 +339,14 @@ def test_layers_tell_whether_pixels_are_normalized_inside(kind, preprocessing):
         network = keras.models.clone_model(network)
     else:
         network = keras.Sequential([keras.Input(shape), keras.Sequential([network])])
-    assert predict_module._takes_pixels(network) is preprocessing
+    assert (networks.clip_rule(network).prepare is None) is preprocessing
 
 
 def test_assumed_names_are_said_to_be(folder, tmp_path, colours):
     labels = [f"name {index}" for index in range(9)]
     network = VideoFocalNet(2, (1, 1, 1, 1), input_shape=(2, 32, 32, 3), classes=9, labels=labels)
     network.save(tmp_path / "model.keras")
-    colour_model(channels=9).save(tmp_path / "assumed.keras")
+    colour_model(channels=400).save(tmp_path / "assumed.keras")
     for path, named_by in (
         (tmp_path / "model.keras", "model"),
         (tmp_path / "assumed.keras", "assumed"),
@@ -346,4 +355,6 @@ def test_assumed_names_are_said_to_be(folder, tmp_path, colours):
         (answer,) = json.loads(invoke(folder / "blue.mp4", "--weights", path, "--json").stdout)
         assert answer["labels"] == named_by
         table = invoke(folder / "blue.mp4", "--weights", path, env={"COLUMNS": "300"}).stdout
-        assert ("assumed from its number of classes" in table) is (named_by == "assumed")
+        assert ("its classes are numbered" in table) is (named_by == "none")
+        assert ("assumed from their number" in table) is (named_by == "assumed")
+        assert answer["predictions"][0]["label"].startswith("class ") is (named_by == "none")

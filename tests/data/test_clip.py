@@ -8,20 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_video_focalnet.data import clip as clip_module
+from keras_video_focalnet.data import ordered_frames, video_reader
 from keras_video_focalnet.data.clip import read_clip, read_frames, resize_and_crop
+from keras_video_focalnet.data.in_order import iterate_frames
 from keras_video_focalnet.data.sampling import sample_frame_indices
-from keras_video_focalnet.data.video import expected_frames, iterate_frames, upright_rgb
-from tests.clips import encode, marked_frame, number_of, numbered_frames, quadrants, real_clips, write_audio
+from keras_video_focalnet.data.video import VideoHeader, open_video
+from tests.clips import (
+    decode_everything,
+    encode,
+    marked_frame,
+    number_of,
+    numbered_frames,
+    quadrants,
+    real_clips,
+    write_audio,
+)
 
 pytestmark = pytest.mark.backend_free
-
-
-@pytest.fixture(scope="module")
-def numbered(tmp_path_factory):
-    """100 frames, 10 a second, each carrying its number; B frames, a key frame every 24."""
-    path = tmp_path_factory.mktemp("numbered") / "numbered.mp4"
-    return encode(path, numbered_frames(100), options={"crf": "5", "bf": "3", "g": "24"})
 
 
 def numbers(frames):
@@ -61,16 +64,17 @@ CONTAINERS = [
 @pytest.mark.parametrize(("ending", "codec", "options"), CONTAINERS, ids=[row[0] for row in CONTAINERS])
 def test_every_container_gives_the_same_frames(tmp_path, ending, codec, options):
     path = encode(tmp_path / f"clip.{ending}", numbered_frames(150), codec=codec, rate=25, options=options)
-    whole = [(seconds, number_of(upright_rgb(frame))) for seconds, frame in iterate_frames(path)]
+    whole = [(seconds, number_of(picture)) for seconds, picture in decode_everything(path)]
     assert [number for _, number in whole] == list(range(150))
     for start in np.arange(0.911, 5.5, 0.23):
-        window = [(seconds, number_of(upright_rgb(frame))) for seconds, frame in iterate_frames(path, start, start + 1)]
+        window = [(seconds, number_of(picture)) for seconds, picture in decode_everything(path, start, start + 1)]
         assert window == [item for item in whole if start <= item[0] < start + 1]
 
 
 @pytest.mark.parametrize("claim", [0, 1, 7, 99, 101, 1000])
 def test_a_container_that_lies_about_its_length_changes_nothing(numbered, monkeypatch, claim):
-    monkeypatch.setattr(clip_module, "expected_frames", lambda *_: claim)
+    monkeypatch.setattr(video_reader, "index_video", lambda *_: None)
+    monkeypatch.setattr(VideoHeader, "frames_between", lambda *_: claim)
     assert numbers(read_clip(numbered, size=(42, 56))) == sample_frame_indices(100).tolist()
 
 
@@ -84,9 +88,9 @@ def test_where_everything_is_decoded_once_is_enough_if_the_container_tells_the_t
         calls.append(arguments)
         return iterate_frames(*arguments)
 
-    monkeypatch.setattr(clip_module, "index_video", lambda *_: None)
-    monkeypatch.setattr(clip_module, "expected_frames", lambda *_: claim)
-    monkeypatch.setattr(clip_module, "iterate_frames", counted)
+    monkeypatch.setattr(video_reader, "index_video", lambda *_: None)
+    monkeypatch.setattr(VideoHeader, "frames_between", lambda *_: claim)
+    monkeypatch.setattr(ordered_frames, "iterate_frames", counted)
     assert numbers(read_clip(numbered, size=(42, 56))) == sample_frame_indices(100).tolist()
     assert len(calls) == passes
 
@@ -100,7 +104,7 @@ def test_indices_may_depend_on_the_number_of_frames(numbered, monkeypatch, seeki
         return np.random.default_rng(len(asked)).integers(0, total, 5)
 
     if not seeking:
-        monkeypatch.setattr(clip_module, "index_video", lambda *_: None)
+        monkeypatch.setattr(video_reader, "index_video", lambda *_: None)
     assert numbers(read_frames(numbered, lambda total: [total - 1, 0, 0])) == [99, 0, 0]
     assert numbers(read_frames(numbered, lambda total: [total - 1], start=2, end=6)) == [59]
     frames = read_frames(numbered, draw)
@@ -122,9 +126,12 @@ def test_frames_are_made_small_as_they_are_decoded(numbered, indices):
 
 
 def test_expected_frames_are_those_of_the_header(numbered):
-    assert expected_frames(numbered) == 100
-    assert expected_frames(numbered, start=2.8, end=7.6) == 48
-    assert expected_frames(numbered, start=50) == 0
+    file = open_video(numbered)
+    assert file.header == VideoHeader(rate=10, frames=100, indexed=True)
+    assert file.header.frames_between(None, None) == 100
+    assert file.header.frames_between(2.8, 7.6) == 48
+    assert file.header.frames_between(50, None) == 0
+    file.close()
 
 
 def test_variable_frame_rate_is_sampled_by_frame_as_the_reference_does(tmp_path):
@@ -387,11 +394,11 @@ def test_a_bad_size(numbered, size):
 
 
 def test_bad_frames(numbered):
-    with pytest.raises(ValueError, match="short_side must be at least 1, received 0. Pass pixels, or None"):
+    with pytest.raises(ValueError, match="short_side must be an integer .* received 0; pass pixels, or None"):
         read_frames(numbered, short_side=0)
-    with pytest.raises(ValueError, match="threads must be at least 1, received 0. Pass None for one a core"):
+    with pytest.raises(ValueError, match="threads must be an integer .* received 0; pass None for one a core"):
         read_clip(numbered, threads=0)
-    with pytest.raises(ValueError, match="num_frames must be at least 1, received 0"):
+    with pytest.raises(ValueError, match="num_frames must be an integer of at least 1, received 0"):
         read_clip(numbered, num_frames=0)
     with pytest.raises(ValueError, match=r"indices asks for frame 100 but .*numbered\.mp4 has 100"):
         read_frames(numbered, [3, 100])

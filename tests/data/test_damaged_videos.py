@@ -1,14 +1,24 @@
-"""Whatever is wrong with a file, reading it gives a clip or an error that names it: no crash, no hang."""
+"""Whatever is wrong with a file, reading it gives a clip or an error that names it: no crash, no hang. A frame is the
+same however it is asked for.
+"""
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from keras_video_focalnet.data import damage
+from keras_video_focalnet.data.broken import BrokenVideos
 from keras_video_focalnet.data.clip import read_frames
-from tests.clips import encode, real_clips, write_audio
+from keras_video_focalnet.data.datasets import VideoList, VideoRecord
+from keras_video_focalnet.data.pipeline import ClipDataset
+from keras_video_focalnet.data.video_reader import VideoReader
+from tests.clips import encode, numbered_frames, real_clips, write_audio
+from tests.data.fuzz_videos import disagreements, footage, fuzz, make
+from tests.data.traps import make_secrets
 
 pytestmark = pytest.mark.backend_free
 
@@ -83,7 +93,7 @@ def empty_out(rng, data):
     return data[:first] + bytes(second - first) + data[second:]
 
 
-def damage(folder, sound, count):
+def damaged_copies(folder, sound, count):
     """Write `count` damaged videos; a list of their paths."""
     rng, paths = np.random.default_rng(0), []
     write_audio(folder / "sound.m4a")
@@ -105,7 +115,7 @@ def damage(folder, sound, count):
 
 
 def test_a_clip_or_an_error_that_names_the_file(tmp_path, sound):
-    paths = damage(tmp_path, sound, 300)
+    paths = damaged_copies(tmp_path, sound, 300)
     reader = subprocess.run(
         [sys.executable, "-c", READER], input=json.dumps(paths), capture_output=True, text=True, timeout=300
     )
@@ -118,3 +128,92 @@ def test_a_clip_or_an_error_that_names_the_file(tmp_path, sound):
     broken = [path for path, (clip, _) in results if isinstance(clip, str)]
     # Some are only scratched.
     assert 60 < len(broken) < 240
+
+
+# Of each of these a handful of copies; `tests.data.fuzz_videos` reads many more, of every kind.
+FEW = ["h264 1.mkv", "hevc 1.mp4", "vp9 1.webm", "av1 2.mp4", "mpeg4 2.avi", "mpeg1 1.mpg", "mjpeg 1.avi"]
+
+
+def test_a_frame_does_not_depend_on_what_else_is_asked_for(tmp_path):
+    make_secrets(tmp_path)
+    for video in FEW:
+        try:
+            make(tmp_path, video)
+        except av_error():
+            continue
+        found, wrong = fuzz(tmp_path, video, range(4), (1, 2))
+        assert not wrong and found.total() == 12
+
+
+def av_error():
+    """The error of a build of FFmpeg that lacks an encoder."""
+    import av
+
+    return av.codec.codec.UnknownCodecError
+
+
+REPORTED = Path(__file__).parents[3] / "shared" / "reports" / "damaged_videos"
+
+
+@pytest.mark.parametrize("name", ["av1.mp4", "h264.mp4", "hevc.mp4", "mpeg1.mpg", "vp9.webm"])
+@pytest.mark.parametrize("threads", [1, None])
+def test_reported_videos_are_read_the_same_and_told_of_once(name, threads):
+    path = REPORTED / name
+    if not path.exists():
+        pytest.skip(f"the damaged video {name} is absent: it lies in ../shared/reports beside a checkout")
+    damage._told.cache_clear()
+    with pytest.warns(UserWarning, match=f"{name} is damaged: of .* packets that were decoded") as told:
+        assert disagreements(path, threads) == []
+    assert len([warning for warning in told if "is damaged" in str(warning.message)]) == 1
+    assert "packets that were decoded" in damage.damage_told(path)
+
+
+def test_a_frame_that_cannot_be_converted_is_an_error_that_names_the_file():
+    name = "raw_error.mkv"
+    path = REPORTED / name
+    if not path.exists():
+        pytest.skip(f"the damaged video {name} is absent: it lies in ../shared/reports beside a checkout")
+    for read in (lambda: read_frames(path), lambda: read_frames(path, range(5)), lambda: list(VideoReader(path))):
+        with pytest.raises(
+            ValueError, match=r"raw_error\.mkv cannot be decoded \(Operation not supported\); it is damaged"
+        ):
+            read()
+
+
+def test_the_frame_before_stands_for_a_packet_that_does_not_decode(tmp_path):
+    import av
+
+    options = {"g": "10", "cpu-used": "8", "deadline": "realtime"}
+    path = encode(tmp_path / "damaged.webm", footage()[:30], "libvpx-vp9", options=options)
+    data, sound = bytearray(path.read_bytes()), read_frames(path)
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for number in (9, 24):
+        # No frame of VP9 begins with these bits.
+        data[data.index(packets[number])] = 0x40
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match="2 give no frame"), VideoReader(path) as reader:
+        shown = list(reader)
+    assert len(shown) == 30
+    np.testing.assert_array_equal(shown[:24], sound[[*range(9), 8, *range(10, 24)]])
+    np.testing.assert_array_equal(shown[24], sound[23])
+    for number in range(30):
+        np.testing.assert_array_equal(read_frames(path, [number])[0], shown[number])
+
+
+def test_a_data_set_names_videos_that_were_read_in_spite_of_damage(tmp_path):
+    sound = encode(tmp_path / "sound.mkv", numbered_frames(12), "libvpx-vp9", options={"deadline": "realtime"})
+    data = bytearray(sound.read_bytes())
+    place = len(data) * 3 // 4
+    data[place : place + 200] = bytes(200)
+    (tmp_path / "damaged.mkv").write_bytes(data)
+    records = [VideoRecord(str(tmp_path / name), 0) for name in ("sound.mkv", "damaged.mkv")]
+    dataset = ClipDataset(VideoList(records, ["x"]), 2, num_frames=12, size=32)
+    with pytest.warns(UserWarning, match="damaged.mkv is damaged"):
+        _, _, weights = next(iter(dataset.batches()))
+    assert weights.tolist() == [1, 1] and dataset.broken.count == 0
+    assert list(dataset.broken.damaged) == [str(tmp_path / "damaged.mkv")]
+    dataset.broken.write(tmp_path / "broken.csv")
+    again = BrokenVideos()
+    again.read(tmp_path / "broken.csv")
+    assert again.damaged == dataset.broken.damaged and not again.videos

@@ -1,10 +1,12 @@
 """`video_list`: list files and folders, and errors that say where and what."""
 
+import os
+
 import pytest
 
 from keras_video_focalnet.data.datasets import VideoList, VideoRecord, video_list
 
-pytestmark = pytest.mark.backend_free
+pytestmark = [pytest.mark.backend_free, pytest.mark.filterwarnings("ignore:.*passed over")]
 
 
 @pytest.fixture
@@ -103,9 +105,9 @@ def test_class_names_that_are_integers_are_names(listed):
         ("a.mp4,0\nb c.mp4 1\n", r"list\.csv:2: 'b c\.mp4 1' is not path,label"),
         ("a.mp4,0,one,2\n", r"list\.csv:1: start and end are no seconds: .*'one'"),
         ("a.mp4,0,5,2\n", r"list\.csv:1: .*end must lie after start, received start=5\.0 and end=2\.0"),
-        ("a.mp4,0,nan,2\n", r"list\.csv:1: .*received nan"),
+        ("a.mp4,0,nan,2\n", r"list\.csv:1: .*received 'nan'"),
         ("a.mp4,0\n#\na.mp4,walk\n", r"list\.csv:3: the label 'walk' is a name while"),
-        ("label,path\na.mp4,0\n", r"list\.csv:1: the label 'path' is a name while"),
+        ("label,path\na.mp4,0\n", r"list\.csv:2: the label 'a\.mp4' is the name of a video; correct the names"),
         ("a.mp4,-1\n", r"list\.csv:1: the label -1 is none of the 1 classes; write an integer from 0 to 0"),
         ('a.mp4,0\n"b.mp4,1\n', r"list\.csv:2 is not CSV .*quotes"),
         ("path,label\n", r"list\.csv lists no video"),
@@ -122,7 +124,7 @@ def test_errors_name_line_value_and_remedy(listed, text, message):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("run", r"list\.csv:1: the class 'run' is none of the 2 in class_names \(ride, walk\)"),
+        ("run", r"list\.csv:1: the class 'run' is none of the 2 that there are \(ride, walk\)"),
         ("2", r"list\.csv:1: the label 2 is none of the 2 classes; write an integer from 0 to 1"),
         ("-1", r"list\.csv:1: the label -1 is none"),
     ],
@@ -165,7 +167,7 @@ def test_a_validation_folder_may_lack_a_class(folder):
 
 
 def test_folders_that_are_not_understood(folder):
-    with pytest.raises(ValueError, match=r"walk: the class 'walk' is none of the 1 in class_names \(ride\)"):
+    with pytest.raises(ValueError, match=r"walk: the class 'walk' is none of the 1 that there are \(ride\)"):
         video_list(folder, class_names=("ride",))
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty holds no video \(.*\.mp4.*\); fill or remove the folder"):
@@ -204,3 +206,12 @@ def test_a_video_list_is_a_sequence():
 def test_a_video_list_checks_what_it_is_given(records, names, message):
     with pytest.raises(ValueError, match=message):
         VideoList(records, names)
+
+
+def test_sources_are_paths_of_any_kind(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "list.csv").write_text("path,label\na.mp4,run\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in (tmp_path / "list.csv", os.fsencode(tmp_path / "list.csv"), "~/list.csv"):
+        assert [record.path for record in video_list(source)] == [str(tmp_path / "a.mp4")]
+    assert len(video_list("~/list.csv", root="~")) == 1

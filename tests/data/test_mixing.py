@@ -64,6 +64,26 @@ def test_cutmix_pastes_one_box_in_all_frames_and_counts_it():
     assert max(shares) > 0.9
 
 
+def test_several_labels_are_mixed_and_smoothed_each_alone():
+    clips, _ = batch()
+    labels = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 0, 1]])
+    mixing = Mixing(classes=3, cutmix=0, label_smoothing=0.2, multi_label=True)
+    smooth = np.where(labels == 1, 0.9, 0.1)
+    for seed in range(20):
+        mixed, targets = mixing(clips, labels, rng(seed))
+        share = 1 - mixed[0, 0, 0, 0, 0] / 150
+        np.testing.assert_allclose(targets, share * smooth + (1 - share) * smooth[::-1], atol=0.01)
+        assert targets.dtype == np.float32
+    _, plain = Mixing(classes=3, probability=0, label_smoothing=0, multi_label=True)(clips, labels, rng())
+    np.testing.assert_array_equal(plain, labels)
+
+
+@pytest.mark.parametrize("labels", [np.arange(4), np.eye(4)[:, :2], np.full((4, 3), 2), np.full((4, 3), 0.5)])
+def test_several_labels_of_another_form_are_refused(labels):
+    with pytest.raises(ValueError, match=r"labels must be \(4, 3\) of 0 and 1 for multi_label=True, received shape"):
+        Mixing(classes=3, multi_label=True)(batch()[0], labels, rng())
+
+
 def test_shares_are_of_the_beta_distribution():
     clips, labels = batch(2, 1, 1)
     generator = rng()
@@ -86,7 +106,7 @@ def kind(mixed):
     ("options", "expected"),
     [
         ({}, {"mixup": 0.5, "cutmix": 0.5}),
-        ({"switch": 0.2}, {"mixup": 0.8, "cutmix": 0.2}),
+        ({"cutmix_probability": 0.2}, {"mixup": 0.8, "cutmix": 0.2}),
         ({"probability": 0.5}, {"none": 0.5, "mixup": 0.25, "cutmix": 0.25}),
         ({"cutmix": 0}, {"mixup": 1.0}),
         ({"mixup": 0}, {"cutmix": 1.0}),
@@ -143,12 +163,12 @@ def test_is_a_function_of_the_generator():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": 0}, r"classes must be at least 1, received 0"),
-        ({"mixup": -1}, r"mixup must be an alpha of 0 or more, received -1"),
-        ({"cutmix": float("nan")}, r"cutmix must be an alpha of 0 or more, received nan"),
-        ({"switch": 2}, r"switch must be a number from 0 to 1, received 2"),
-        ({"probability": -0.1}, r"probability must be a number from 0 to 1, received -0\.1"),
-        ({"label_smoothing": 1.0}, r"label_smoothing must be at least 0 and below 1, received 1\.0"),
+        ({"classes": 0}, r"classes must be an integer of at least 1, received 0"),
+        ({"mixup": -1}, r"mixup must be a number of at least 0, received -1"),
+        ({"cutmix": float("nan")}, r"cutmix must be a number of at least 0, received nan"),
+        ({"cutmix_probability": 2}, r"cutmix_probability must be a number in \[0, 1\], received 2"),
+        ({"probability": -0.1}, r"probability must be a number in \[0, 1\], received -0\.1"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be a number in \[0, 1\), received 1\.0"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments, message):

@@ -135,6 +135,84 @@ def test_mixing_softens_the_targets(videos):
     assert targets.max() < 0.94
 
 
+# ---- Classes that are not alike
+
+
+def uneven(videos, *counts):
+    """The first videos, with so many of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    records = [VideoRecord(record.path, int(label)) for record, label in zip(videos, labels, strict=False)]
+    return VideoList(records, CLASSES)
+
+
+def test_a_balanced_epoch_has_all_classes_equally_often(videos):
+    listed = uneven(videos, 7, 2, 1)
+    data = dataset(listed, batch_size=5, balanced=True)
+    epochs = [data.names(2 * epoch) + data.names(2 * epoch + 1) for epoch in range(6)]
+    label = {record.path: record.label for record in listed}
+    for epoch, names in enumerate(epochs):
+        assert sorted(np.bincount([label[name] for name in names])) == [3, 3, 4], epoch
+    together = [name for names in epochs for name in names]
+    assert np.bincount([label[name] for name in together]).tolist() == [20, 20, 20]
+    # Before a video comes again, all others of its class have come.
+    times = np.array([together.count(record.path) for record in listed])
+    assert sorted(times[:7]) == [2] + [3] * 6
+    assert times[7:].tolist() == [10, 10, 20]
+    assert len({tuple(names) for names in epochs}) == 6
+
+
+def test_balanced_batches_are_a_function_of_seed_and_number(videos):
+    listed = uneven(videos, 7, 2, 1)
+    whole = take(dataset(listed, balanced=True).batches(), 7)
+    assert_same(take(dataset(listed, balanced=True, workers=1).batches(first=4), 3), whole[4:])
+    assert which(whole[0][0]) != which(next(iter(dataset(listed, balanced=True, seed=1).batches()))[0])
+    for clips, targets in whole:
+        assert targets.argmax(axis=1).tolist() == [listed[video].label for video in which(clips)]
+
+
+def several_labels(videos):
+    labels = [(), (0,), (0, 2), (1, 2)]
+    return VideoList([VideoRecord(record.path, labels[n % 4]) for n, record in enumerate(videos)], CLASSES), labels
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_several_labels_are_ones_in_the_targets(videos, training):
+    listed, labels = several_labels(videos)
+    data = dataset(listed, training=training)
+    assert data.multi_label
+    for clips, targets, weights in take(data.batches(), 2):
+        assert weights.tolist() == [1] * 4
+        for video, target in zip(which(clips), targets, strict=True):
+            assert np.flatnonzero(target).tolist() == list(labels[video % 4])
+            assert set(target) <= {0, 1}
+
+
+def test_several_labels_are_mixed(videos):
+    listed, _ = several_labels(videos)
+    clips, targets, weights = next(iter(dataset(listed, mixing=Mixing(3, multi_label=True)).batches()))
+    assert targets.min() >= np.float32(0.05)
+    assert targets.max() <= np.float32(0.95)
+    assert weights.tolist() == [1] * 4
+    with pytest.raises(ValueError, match=r"mixing has multi_label=False but the videos have True; pass Mixing\(3, "):
+        dataset(listed, mixing=Mixing(3))
+    with pytest.raises(ValueError, match=r"mixing has multi_label=True but the videos have False; pass Mixing\(3, "):
+        dataset(videos, mixing=Mixing(3, multi_label=True))
+
+
+def test_a_row_that_finds_no_video_weighs_nothing_with_several_labels(tmp_path):
+    records = [VideoRecord(str(tmp_path / f"{number}.mp4"), (0,)) for number in range(4)]
+    _, targets, weights = next(iter(dataset(VideoList(records, ["x", "y"]), 2, max_broken=1).batches()))
+    assert not targets.any()
+    assert weights.tolist() == [0, 0]
+
+
+def test_what_cannot_be_balanced_is_refused(videos):
+    listed, _ = several_labels(videos)
+    for arguments in ({"videos": listed}, {"videos": videos, "training": False}):
+        with pytest.raises(ValueError, match="balanced=True is for training with one label a video; pass"):
+            dataset(balanced=True, **arguments)
+
+
 # ---- Which frames
 
 
@@ -214,7 +292,7 @@ def test_too_many_broken_videos_end_the_run(damaged, training, workers):
     ) as caught:
         take(data.batches(), len(data))
     assert all(name in str(caught.value) for name in names)
-    assert "broken.write(path)" in str(caught.value)
+    assert "the report `broken` of the data set" in str(caught.value)
     assert data.broken.error is caught.value
 
 
@@ -329,15 +407,15 @@ def test_the_report_is_a_table_that_can_be_read_again(tmp_path):
     ("arguments", "message"),
     [
         ({"mixing": Mixing(9), "training": True}, r"mixing is for 9 classes but the videos have 3; pass Mixing\(3\)"),
-        ({"batch_size": 0}, "batch_size must be at least 1, received 0"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, received 0"),
         ({"batch_size": 3, "shard": (0, 2)}, "batch_size=3 cannot be divided among 2 processes"),
         ({"shard": (2, 2)}, r"shard must be \(index, count\) with 0 <= index < count, received \(2, 2\)"),
         ({"sampling": "dense"}, r"sampling must be None \(segments\) or \(\"dense\", stride\), received 'dense'"),
-        ({"sampling": ("dense", 0)}, "sampling's stride must be at least 1"),
-        ({"workers": -1}, "workers must be 0 or more, received -1"),
-        ({"max_broken": 10}, "max_broken must be a share from 0 to 1, received 10"),
-        ({"decoder": "ffmpeg"}, "decoder must be one of pyav, tensorflow-io, received 'ffmpeg'"),
-        ({"seed": -1}, "seed must be 0 or more, received -1"),
+        ({"sampling": ("dense", 0)}, "sampling's stride must be an integer of at least 1"),
+        ({"workers": -1}, "workers must be an integer of at least 0, received -1"),
+        ({"max_broken": 10}, r"max_broken must be a number in \[0, 1\], received 10"),
+        ({"decoder": "ffmpeg"}, 'decoder must be one of "pyav", "tensorflow-io"; received \'ffmpeg\''),
+        ({"seed": -1}, "seed must be an integer of at least 0, received -1"),
         ({"training": False, "mixing": Mixing(3)}, "mixing is for training"),
     ],
 )
@@ -350,3 +428,12 @@ def test_a_transform_of_another_size_is_refused(videos):
     data = dataset(videos, transform=CenterCrop(32))
     with pytest.raises(ValueError, match=r"transform gave \(4, 32, 32, 3\) uint8 where the clips are \(4, 56, 56, 3\)"):
         next(iter(data.batches()))
+
+
+@pytest.mark.parametrize("crop", [CenterCrop((40, 56), 1.0, "bicubic"), CenterCrop((40, 56))])
+def test_a_centre_crop_is_what_read_clip_gives(videos, crop):
+    dataset = ClipDataset(videos, batch_size=2, num_frames=4, size=(40, 56), transform=crop)
+    clips = next(iter(dataset.batches()))[0]
+    rule = {"crop_fraction": crop.crop_fraction, "interpolation": crop.interpolation}
+    expected = [read_clip(record.path, 4, (40, 56), record.start, record.end, **rule) for record in videos[:2]]
+    np.testing.assert_array_equal(clips, expected)

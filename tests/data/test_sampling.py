@@ -169,11 +169,11 @@ def test_dense_without_a_generator_is_the_middle():
 @pytest.mark.parametrize("value", [0, -3])
 def test_below_one_is_refused_by_name(sample, name, value):
     arguments = {"total_frames": 10} | {name: value}
-    with pytest.raises(ValueError, match=rf"{name} must be at least 1, received {value}\."):
+    with pytest.raises(ValueError, match=rf"{name} must be an integer of at least 1, received {value}[.;]"):
         sample(**arguments)
 
 
 def test_a_fraction_is_refused():
-    with pytest.raises(TypeError, match=r"num_frames must be an integer, received 8\.5"):
+    with pytest.raises(ValueError, match=r"num_frames must be an integer of at least 1, received 8\.5"):
         sample_frame_indices(10, 8.5)
     assert sample_frame_indices(np.int32(16), np.int64(8)).tolist() == [1, 3, 5, 7, 9, 11, 13, 15]

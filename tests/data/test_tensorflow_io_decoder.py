@@ -1,5 +1,6 @@
 """`decoder="tensorflow-io"`: told what it needs where it does not load; a stand-in plays the package itself."""
 
+import io
 import sys
 import types
 
@@ -30,10 +31,10 @@ def stand_in(monkeypatch):
 
     def install(decode_video):
         tensorflow = types.ModuleType("tensorflow")
-        tensorflow.io = types.SimpleNamespace(read_file=lambda path: path)
+        tensorflow.constant = io.BytesIO
         tensorflow.errors = types.SimpleNamespace(OpError=OpError)
         package = types.ModuleType("tensorflow_io")
-        ffmpeg = types.SimpleNamespace(decode_video=lambda path: decode_video(path, OpError))
+        ffmpeg = types.SimpleNamespace(decode_video=lambda data: decode_video(data, OpError))
         package.experimental = types.SimpleNamespace(ffmpeg=ffmpeg)
         monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
         monkeypatch.setitem(sys.modules, "tensorflow_io", package)
@@ -43,7 +44,7 @@ def stand_in(monkeypatch):
 
 @pytest.mark.parametrize("read", [read_clip, read_frames])
 def test_wrong_arguments(video, read):
-    with pytest.raises(ValueError, match='decoder must be "pyav" or "tensorflow-io", received "decord"'):
+    with pytest.raises(ValueError, match='decoder must be one of "pyav", "tensorflow-io"; received \'decord\''):
         read(video, decoder="decord")
     with pytest.raises(ValueError, match='"tensorflow-io" gives no times, received start=1, end=None; use "pyav"'):
         read(video, start=1, decoder="tensorflow-io")
@@ -60,7 +61,7 @@ def test_what_it_needs_is_told_where_it_is_not_installed(video, monkeypatch, rea
 
 
 def test_what_it_needs_is_told_where_its_libraries_do_not_load(video, stand_in):
-    def decode_video(path, _):
+    def decode_video(data, _):
         raise NotImplementedError("could not find ffmpeg")
 
     stand_in(decode_video)
@@ -69,7 +70,7 @@ def test_what_it_needs_is_told_where_its_libraries_do_not_load(video, stand_in):
 
 
 def test_a_file_that_it_cannot_decode_is_named(video, stand_in):
-    def decode_video(path, error):
+    def decode_video(data, error):
         raise error
 
     stand_in(decode_video)
@@ -78,7 +79,7 @@ def test_a_file_that_it_cannot_decode_is_named(video, stand_in):
 
 
 def test_its_frames_are_taken_as_those_of_pyav(video, stand_in):
-    stand_in(lambda path, _: types.SimpleNamespace(numpy=lambda: read_frames(path)))
+    stand_in(lambda data, _: types.SimpleNamespace(numpy=lambda: read_frames(data)))
     np.testing.assert_array_equal(
         read_frames(video, lambda total: [total - 1, 5], short_side=24, decoder="tensorflow-io"),
         read_frames(video, [19, 5], short_side=24),

@@ -313,7 +313,7 @@ def test_training_transforms_in_order():
     assert chain == Compose(
         [
             ScaleJitter(0.75, 1.33),
-            RandomResizedCrop(24),
+            RandomResizedCrop((24, 24)),
             RandomFlip(0.5),
             ColorJitter(probability=0.8),
             RandomGray(0.2),
@@ -322,7 +322,7 @@ def test_training_transforms_in_order():
         ]
     )
     only_crop = training_transforms(24, area=(0.5, 1.0), flip=0, color_jitter=0, gray=0)
-    assert only_crop == Compose([RandomResizedCrop(24, area=(0.5, 1.0))])
+    assert only_crop == Compose([RandomResizedCrop((24, 24), area=(0.5, 1.0))])
     assert chain(moving(), rng()).shape == (4, 24, 24, 3)
     assert training_transforms(24, per_frame=True).transforms[1].per_frame
 
@@ -345,18 +345,18 @@ def test_workers_load_neither_keras_nor_a_backend():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomFlip(probability=1.5), r"probability must be a number from 0 to 1, received 1\.5"),
+        (lambda: RandomFlip(probability=1.5), r"probability must be a number in \[0, 1\], received 1\.5"),
         (lambda: RandomResizedCrop(0), r"size must be a positive integer or \(height, width\) in pixels, received 0"),
         (lambda: RandomResizedCrop(8, area=(0.5, 1.2)), r"area must be a pair .* received \(0\.5, 1\.2\)"),
         (lambda: RandomResizedCrop(8, aspect=(2, 1)), r"aspect must be a pair .* received \(2, 1\)"),
         (lambda: ScaleJitter(0, 1), r"\(minimum, maximum\) must be a pair .* received \(0, 1\)"),
-        (lambda: ColorJitter(hue=0.6), r"hue must be a share of the colour circle from 0 to 0\.5, received 0\.6"),
-        (lambda: ColorJitter(contrast=-1), r"contrast must be 0 or more, received -1"),
+        (lambda: ColorJitter(hue=0.6), r"hue must be a number in \[0, 0\.5\], received 0\.6"),
+        (lambda: ColorJitter(contrast=-1), r"contrast must be a number of at least 0, received -1"),
         (
             lambda: RandAugment(magnitude=27),
-            r"magnitude must be from 0 to 10, received 27; divide",
+            r"magnitude must be a number in \[0, 10\], received 27; divide",
         ),
-        (lambda: RandAugment(count=-1), r"count must be 0 or more, received -1"),
+        (lambda: RandAugment(count=-1), r"count must be an integer of at least 0, received -1"),
         (lambda: RandomErasing(area=0.2), r"area must be a pair .* received 0\.2"),
         (
             lambda: RandomFlip()(np.zeros((8, 8, 3), np.uint8), rng()),

@@ -1,128 +1,41 @@
 """A few frames read by seeking are those that decoding everything gives, frame for frame, in every kind of file."""
 
+import contextlib
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_video_focalnet.data import video_index
+from keras_video_focalnet.data import indexed_frames, video_index
 from keras_video_focalnet.data.clip import read_clip, read_frames
-from keras_video_focalnet.data.video import iterate_frames, open_video, upright_rgb
-from keras_video_focalnet.data.video_index import InexactError, VideoIndex, decode_packets, index_video
-from tests.clips import encode, numbered_frames, real_clips
+from keras_video_focalnet.data.indexed_frames import IndexedDecoder, InexactError
+from keras_video_focalnet.data.video import open_video, upright_rgb
+from keras_video_focalnet.data.video_index import VideoIndex, index_video
+from tests.clips import decode_everything, encode, numbered_frames
+from tests.data.kinds import FRAMES, KINDS, UNEVEN
 
 pytestmark = pytest.mark.backend_free
-
-FRAMES = 72
-UNEVEN = np.cumsum(np.r_[0, np.tile([1, 1, 5, 2], FRAMES)])[:FRAMES].tolist()
-
-
-def x264(**options):
-    """Options of libx264; what is not an option of FFmpeg's wrapper goes to the library itself."""
-    library = {"scenecut": 0, **options.pop("library", {})}
-    text = ":".join(f"{name}={value}" for name, value in library.items())
-    return {"preset": "veryfast", "x264-params": text, **options}
-
-
-# Name: ending, encoder, its options, other arguments of `encode`, and whether a few frames are found by seeking.
-KINDS = {
-    "H.264, one key frame": ("mp4", "libx264", x264(g="250"), {}, True),
-    "H.264, keys every 7, no B frames": ("mp4", "libx264", x264(g="7", bf="0"), {}, True),
-    "H.264, keys every 2": ("mp4", "libx264", x264(g="2", bf="3"), {}, True),
-    "H.264, only key frames": ("mkv", "libx264", x264(g="1"), {}, True),
-    "H.264, pyramid of B frames": ("mkv", "libx264", x264(g="24", bf="6", library={"b-pyramid": "normal"}), {}, True),
-    "H.264, open GOP, mp4": ("mp4", "libx264", x264(g="12", bf="5", library={"open-gop": 1, "b-adapt": 0}), {}, True),
-    "H.264, open GOP, mkv": ("mkv", "libx264", x264(g="12", bf="5", library={"open-gop": 1, "b-adapt": 0}), {}, True),
-    "H.264, intra refresh": ("mp4", "libx264", x264(g="20", bf="0", library={"intra-refresh": 1}), {}, True),
-    "H.264, interlaced": ("mp4", "libx264", x264(g="12", bf="2", library={"tff": 1}), {}, False),
-    "H.264, variable rate": ("mp4", "libx264", x264(g="12", bf="3"), {"times": UNEVEN}, True),
-    "H.264, fragments": ("mp4", "libx264", x264(g="12"), {"container": {"movflags": "frag_keyframe+empty_moov"}}, True),
-    "H.264, transport stream": ("ts", "libx264", x264(g="12", bf="3"), {}, True),
-    "H.264, avi, B frames": ("avi", "libx264", x264(g="12", bf="3"), {}, False),
-    "H.264, flv": ("flv", "libx264", x264(g="12", bf="3"), {}, True),
-    "H.264, raw": ("h264", "libx264", x264(g="12", bf="3"), {}, False),
-    "H.264, turned": (
-        "mov",
-        "libx264",
-        x264(g="12"),
-        {"prepare": lambda stream: stream.set_display_rotation(90)},
-        True,
-    ),
-    "H.264, odd size": ("mkv", "libx264", x264(g="12"), {"pix_fmt": "yuv444p"}, True),
-    "MPEG-4, avi": ("avi", "mpeg4", {"g": "12"}, {}, True),
-    "MPEG-4, avi, B frames": ("avi", "mpeg4", {"g": "12", "bf": "2"}, {}, True),
-    "MPEG-4, mp4, B frames": ("mp4", "mpeg4", {"g": "12", "bf": "2"}, {}, True),
-    "MPEG-2": ("mpg", "mpeg2video", {"g": "12", "bf": "2"}, {}, False),
-    "VP9, hidden frames": ("webm", "libvpx-vp9", {"g": "30", "cpu-used": "5", "lag-in-frames": "16"}, {}, True),
-    "VP9, mp4, keys every 9": ("mp4", "libvpx-vp9", {"g": "9", "cpu-used": "8", "deadline": "realtime"}, {}, True),
-    "AV1": ("mp4", "libsvtav1", {"g": "24", "preset": "12"}, {}, True),
-    "AV1, mkv": ("mkv", "libsvtav1", {"g": "16", "preset": "12"}, {}, True),
-    "HEVC, open GOP": (
-        "mp4",
-        "libx265",
-        {"preset": "ultrafast", "x265-params": "keyint=12:open-gop=1:bframes=4"},
-        {},
-        True,
-    ),
-    "HEVC, closed": (
-        "mkv",
-        "libx265",
-        {"preset": "ultrafast", "x265-params": "keyint=20:open-gop=0:bframes=2"},
-        {},
-        True,
-    ),
-    "HEVC, one key frame": ("mp4", "libx265", {"preset": "ultrafast", "x265-params": "keyint=250"}, {}, True),
-    "FFV1": ("mkv", "ffv1", {}, {}, False),
-}
-
-
-@functools.cache
-def footage():
-    """Real frames with changes of scene, `(FRAMES, 96, 160, 3)`."""
-    return read_frames(real_clips() / "bikes.mp4", range(FRAMES), short_side=96)[:, :, 20:180]
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    """Function from a kind to its file and all frames of it, `(path, frames)`; each is encoded once."""
-    folder = tmp_path_factory.mktemp("kinds")
-
-    @functools.cache
-    def make(kind):
-        import av
-
-        ending, codec, options, more, _ = KINDS[kind]
-        try:
-            av.codec.Codec(codec, "w")
-        except av.codec.codec.UnknownCodecError:
-            pytest.skip(f"this build of FFmpeg has no encoder {codec}")
-        pictures = footage()[:, :95, :151] if "odd" in kind else footage()
-        path = encode(folder / f"{len(list(folder.iterdir()))}.{ending}", pictures, codec, options=options, **more)
-        return path, np.stack([upright_rgb(frame) for _, frame in iterate_frames(path)])
-
-    return make
 
 
 def by_seeking(path, numbers):
     """The frames of some numbers as `{number: picture}`, or None where all must be decoded."""
-    with open_video(path) as (container, stream):
-        index = index_video(container, stream)
+    with contextlib.closing(open_video(path)) as file:
+        index = index_video(file)
         if index is None:
             return None
-        number_of = {position: number for number, position in enumerate(index.shown)}
+        wanted = {index.shown[number]: number for number in numbers}
         try:
-            frames = list(decode_packets(container, stream, index, {index.shown[number] for number in numbers}))
+            frames = list(IndexedDecoder(file, index).decode(wanted))
         except InexactError:
             return None
-        return {number_of[position]: upright_rgb(frame) for position, frame in frames}
+        return {wanted[time]: upright_rgb(frame) for time, frame in frames if time in wanted}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sparse_reads_equal_decoding_everything(video, kind):
-    path, whole = video(kind)
+def test_sparse_reads_equal_decoding_everything(video_of_kind, kind):
+    path, whole = video_of_kind(kind)
     assert len(whole) == FRAMES
     several = [[0, 35, 71], [3, 40, 41, 42], range(4, FRAMES, 9)]
     for numbers in [[number] for number in range(0, FRAMES, 5)] + several:
@@ -149,17 +62,17 @@ HARD = [
 @pytest.mark.parametrize("kind", HARD)
 @settings(max_examples=15, deadline=None)
 @given(numbers=st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=10), threads=st.sampled_from([1, None]))
-def test_any_frames_in_any_order(video, kind, numbers, threads):
-    path, whole = video(kind)
+def test_any_frames_in_any_order(video_of_kind, kind, numbers, threads):
+    path, whole = video_of_kind(kind)
     np.testing.assert_array_equal(read_frames(path, numbers, threads=threads), whole[numbers])
 
 
 @pytest.mark.parametrize(
     "kind", ["H.264, open GOP, mkv", "H.264, variable rate", "H.264, transport stream", "MPEG-4, avi"]
 )
-def test_a_part_of_a_video(video, kind):
-    path, whole = video(kind)
-    times = np.array([seconds for seconds, _ in iterate_frames(path)])
+def test_a_part_of_a_video(video_of_kind, kind):
+    path, whole = video_of_kind(kind)
+    times = np.array([seconds for seconds, _ in decode_everything(path)])
     for start, end in [(0.45, None), (None, 3.01), (2.0, 4.0), (times[20], times[40]), (times[-1], None)]:
         window = whole[(times >= (start or 0)) & (times < (end or np.inf))]
         np.testing.assert_array_equal(read_frames(path, lambda total: range(0, total, 3), start, end), window[::3])
@@ -180,14 +93,14 @@ def remux(source, target, change, **options):
 
 
 @pytest.mark.parametrize("first", [10, 30])
-def test_a_video_cut_without_encoding_begins_with_frames_that_are_not_shown(video, tmp_path, first):
+def test_a_video_cut_without_encoding_begins_with_frames_that_are_not_shown(video_of_kind, tmp_path, first):
     def shift(packet, _):
         packet.pts -= first * 1024
         packet.dts -= first * 1024
 
-    source, frames = video("H.264, variable rate")
+    source, frames = video_of_kind("H.264, variable rate")
     path = remux(source, tmp_path / "cut.mp4", shift, avoid_negative_ts="disabled")
-    whole = np.stack([upright_rgb(frame) for _, frame in iterate_frames(path)])
+    whole = np.stack([picture for _, picture in decode_everything(path)])
     np.testing.assert_array_equal(whole, frames[UNEVEN.index(next(time for time in UNEVEN if time >= first)) :])
     found = by_seeking(path, range(0, len(whole), 5))
     assert sorted(found) == list(range(0, len(whole), 5))
@@ -196,21 +109,21 @@ def test_a_video_cut_without_encoding_begins_with_frames_that_are_not_shown(vide
 
 
 @pytest.mark.parametrize("kind", ["H.264, one key frame", "MPEG-4, mp4, B frames", "HEVC, one key frame"])
-def test_what_only_calls_itself_a_key_frame_is_not_trusted(video, tmp_path, kind):
+def test_what_only_calls_itself_a_key_frame_is_not_trusted(video_of_kind, tmp_path, kind):
     def boast(packet, number):
         packet.is_keyframe = packet.is_keyframe or number % 10 == 4
 
-    source, whole = video(kind)
+    source, whole = video_of_kind(kind)
     path = remux(source, tmp_path / "boasting.mkv", boast)
     for numbers in ([3], [17, 18, 44], [71, 5]):
         np.testing.assert_array_equal(read_frames(path, numbers), whole[numbers])
 
 
-def test_equal_times_are_not_told_apart(video, tmp_path):
+def test_equal_times_are_not_told_apart(video_of_kind, tmp_path):
     def crowd(packet, number):
         packet.dts = packet.pts = number // 2 * 100
 
-    source, whole = video("H.264, keys every 7, no B frames")
+    source, whole = video_of_kind("H.264, keys every 7, no B frames")
     path = remux(source, tmp_path / "crowded.mkv", crowd)
     assert by_seeking(path, [40]) is None
     np.testing.assert_array_equal(read_frames(path, [40, 11]), whole[[40, 11]])
@@ -218,8 +131,7 @@ def test_equal_times_are_not_told_apart(video, tmp_path):
 
 def index_of(times, restarts):
     """An index of packets that all are shown."""
-    order = sorted(range(len(times)), key=times.__getitem__)
-    return VideoIndex({time: at for at, time in enumerate(times)}, [1] * len(times), order, restarts, restarts)
+    return VideoIndex({time: at for at, time in enumerate(times)}, [1] * len(times), sorted(times), restarts, restarts)
 
 
 def test_no_more_is_decoded_than_needed():
@@ -246,15 +158,15 @@ class CountingDict(dict):
         return super().get(key)
 
 
-def test_frames_that_no_other_needs_are_left_out(video, monkeypatch):
-    path, whole = video("H.264, pyramid of B frames")
+def test_frames_that_no_other_needs_are_left_out(video_of_kind, monkeypatch):
+    path, whole = video_of_kind("H.264, pyramid of B frames")
     lookups = {}
     for codecs in (set(), {"h264"}):
-        monkeypatch.setattr(video_index, "CODECS_WITH_SKIPPING", codecs)
-        with open_video(path, threads=1) as (container, stream):
-            index = index_video(container, stream)
+        monkeypatch.setattr(indexed_frames, "CODECS_WITH_SKIPPING", codecs)
+        with contextlib.closing(open_video(path, threads=1)) as file:
+            index = index_video(file)
             index = dataclasses.replace(index, times=CountingDict(index.times))
-            ((_, frame),) = decode_packets(container, stream, index, {index.shown[22]})
+            frame = dict(IndexedDecoder(file, index).decode([index.shown[22]]))[index.shown[22]]
         np.testing.assert_array_equal(upright_rgb(frame), whole[22])
         # Each packet that is read and each frame that comes is looked up once.
         lookups[len(codecs)] = index.times.lookups
@@ -262,18 +174,18 @@ def test_frames_that_no_other_needs_are_left_out(video, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["H.264, open GOP, mp4", "VP9, hidden frames"])
-def test_a_frame_that_does_not_come_means_that_everything_is_decoded(video, monkeypatch, kind):
-    path, whole = video(kind)
+def test_a_frame_that_does_not_come_means_that_everything_is_decoded(video_of_kind, monkeypatch, kind):
+    path, whole = video_of_kind(kind)
     monkeypatch.setattr(video_index.VideoIndex, "runs", lambda index, positions: [(1, max(positions), set(positions))])
-    with open_video(path) as (container, stream):
-        index = index_video(container, stream)
+    with contextlib.closing(open_video(path)) as file:
+        index = index_video(file)
         with pytest.raises(InexactError):
-            list(decode_packets(container, stream, index, {index.shown[2]}))
+            list(IndexedDecoder(file, index).decode([index.shown[2]]))
     np.testing.assert_array_equal(read_frames(path, [2]), whole[[2]])
 
 
-def test_a_clip_is_made_of_the_same_frames(video):
-    path, whole = video("HEVC, closed")
+def test_a_clip_is_made_of_the_same_frames(video_of_kind):
+    path, whole = video_of_kind("HEVC, closed")
     clip = read_clip(path, num_frames=5, size=64, threads=1)
     whole_clip = read_clip(encode(path.with_suffix(".avi"), whole, "rawvideo", pix_fmt="bgr24"), num_frames=5, size=64)
     np.testing.assert_array_equal(clip, whole_clip)

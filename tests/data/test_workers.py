@@ -196,18 +196,25 @@ def test_an_iterator_that_is_dropped_ends_its_workers():
     assert not any(child.is_alive() for child in children)
 
 
+# Without a guard: workers do not import it, and get its function all the same.
 SCRIPT = """
 import multiprocessing, os, signal, sys
+import numpy as np
 from keras_video_focalnet.data.datasets import video_list
 from keras_video_focalnet.data.pipeline import ClipDataset
 
-if __name__ == "__main__":
-    data = ClipDataset(video_list(sys.argv[1]), 2, num_frames=4, size=32, training=True, workers=2)
-    batches = iter(data.batches())
-    next(batches)
-    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
-    if sys.argv[2] == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
+VALUE = 7
+
+def constant(clip, rng):
+    return np.full((4, 32, 32, 3), VALUE, np.uint8)
+
+data = ClipDataset(video_list(sys.argv[1]), 2, num_frames=4, size=32, training=True, transform=constant, workers=2)
+batches = iter(data.batches())
+clips, _ = next(batches)
+assert (clips == VALUE).all()
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+if sys.argv[2] == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -226,6 +233,7 @@ def script(videos, tmp_path):
 def test_a_process_ends_quietly_with_its_workers(script):
     ended = script("return")
     assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(ended.stdout.split()) == 2
     assert not any(os.path.exists(f"/proc/{pid}") for pid in ended.stdout.split())
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from examples.camera_motion.footage import SHOTS, STILL_SHOTS
-from examples.camera_motion.photographs import HELD_OUT, TRAINING, installed_file, load_photographs, vary_photographs
-from keras_video_focalnet.data.camera_motion import (
+from examples.camera_motion.motions import (
     CAMERA_MOTIONS,
     FLIPPED_HORIZONTALLY,
     OPPOSITE,
-    QUARTER_TURNED,
+    ROTATED_BY_QUARTER,
     move_window,
 )
+from examples.camera_motion.photographs import HELD_OUT, TRAINING, installed_file, load_photographs, vary_photographs
 
 
 @pytest.mark.backend_free
@@ -73,7 +73,7 @@ def test_first_weights_are_silent_on_a_still_clip():
     import keras
 
     from examples.camera_motion.first_weights import prepare
-    from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+    from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetNano
 
     model = VideoFocalNetNano(weights=None, classes=9)
     prepare(model, seed=0)
@@ -86,7 +86,7 @@ def test_first_weights_are_silent_on_a_still_clip():
 
 
 def test_weights_that_ship_tell_clear_motions_of_a_photograph_never_trained_on():
-    from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+    from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetNano
 
     model = VideoFocalNetNano(weights="camera_motion")
     clips = np.stack([move_window(load_photographs(HELD_OUT[:1])[0], motion) for motion in CAMERA_MOTIONS])
@@ -99,18 +99,18 @@ def test_weights_that_ship_tell_clear_motions_of_a_photograph_never_trained_on()
     assert said(np.repeat(clips[:, 4:5], 8, axis=1)) == ["static"] * 9
 
 
-def test_views_together_say_the_same_of_a_turned_and_mirrored_clip():
-    from examples.camera_motion.evaluate import scores_of_views
-    from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+def test_views_together_say_the_same_of_a_rotated_and_mirrored_clip():
+    from examples.camera_motion.evaluate import average_view_scores
+    from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetNano
 
     model = VideoFocalNetNano(weights="camera_motion")
     photograph = load_photographs(HELD_OUT[:1])[0]
     clips = np.stack([move_window(photograph, motion) for motion in CAMERA_MOTIONS])
-    scores = scores_of_views(model, clips)
+    scores = average_view_scores(model, clips)
     assert scores.argmax(-1).tolist() == list(range(9))
-    turned = np.rot90(clips[:, :, :, ::-1], axes=(2, 3))
-    # The motions of clips that were mirrored, then turned by a quarter.
-    moved = [QUARTER_TURNED[FLIPPED_HORIZONTALLY[motion]] for motion in CAMERA_MOTIONS]
+    rotated = np.rot90(clips[:, :, :, ::-1], axes=(2, 3))
+    # The motions of clips that were mirrored, then rotated by a quarter.
+    moved = [ROTATED_BY_QUARTER[FLIPPED_HORIZONTALLY[motion]] for motion in CAMERA_MOTIONS]
     np.testing.assert_allclose(
-        scores_of_views(model, turned)[:, [CAMERA_MOTIONS.index(motion) for motion in moved]], scores, atol=1e-5
+        average_view_scores(model, rotated)[:, [CAMERA_MOTIONS.index(motion) for motion in moved]], scores, atol=1e-5
     )

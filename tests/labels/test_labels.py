@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from keras_video_focalnet.labels import DATA_SETS, data_set_of, labels_for, load_labels
+from keras_video_focalnet.labels import DATA_SETS, configured_labels, data_set_with, load_labels
 
 pytestmark = pytest.mark.backend_free
 
@@ -53,7 +53,7 @@ def test_names_that_weights_take_too(spelling, classes):
 
 
 def test_a_data_set_without_names():
-    assert labels_for(1000) is None
+    assert data_set_with(1000) is None
     with pytest.raises(ValueError, match="labels='imagenet' is no known data set and no file; pass \"k400\""):
         load_labels("imagenet")
 
@@ -74,10 +74,8 @@ def test_camera_motion_in_the_order_of_the_model():
 
 def test_the_known_set_with_that_many_classes():
     for name, (count, _, _) in ENDS.items():
-        assert data_set_of(count) == name
-        assert labels_for(count) == load_labels(name)
-    assert data_set_of(37) is None
-    assert labels_for(37) is None
+        assert data_set_with(count) == name
+    assert data_set_with(37) is None
 
 
 def test_a_file_and_a_list(tmp_path):
@@ -112,3 +110,18 @@ def test_errors_tell_the_remedy(tmp_path):
         load_labels([])
     with pytest.raises(ValueError, match="labels must hold strings, received 3 in it"):
         load_labels(["cat", 3])
+
+
+def test_a_configuration_names_no_file(tmp_path, monkeypatch):
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    monkeypatch.chdir(tmp_path)
+    for given in ("names.txt", tmp_path / "names.txt", "file://names.txt", "imagenet", ""):
+        with pytest.raises(ValueError, match="in a configuration is the name of no known data set"):
+            configured_labels(given)
+    assert configured_labels(None) is None
+    assert configured_labels(("a", "b")) == ["a", "b"]
+    # A file that is called as a data set does not take its place.
+    (tmp_path / "camera_motion").write_text("a\nb\n")
+    assert configured_labels("camera_motion") == load_labels("camera_motion") != ["a", "b"]
+    with pytest.raises(ValueError, match="labels must hold strings"):
+        configured_labels([["a"]])

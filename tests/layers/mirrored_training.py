@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_video_focalnet.layers import FocalBlock
 from keras_video_focalnet.ops import depthwise
-from keras_video_focalnet.ops.formulation import choose, compiled_by_xla, force
+from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_xla, force
 
 
 def trained(formulation):

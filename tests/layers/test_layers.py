@@ -1,7 +1,9 @@
-"""The checks that Keras applies to its own layers, and what is particular to ours."""
+"""What is particular to our layers; what every layer must do is in `test_keras_layer_checks.py`."""
 
 import collections
+import functools
 import json
+import pickle
 import subprocess
 import sys
 import weakref
@@ -9,19 +11,19 @@ import weakref
 import keras
 import numpy as np
 import pytest
-from keras.src import testing
 
+from keras_video_focalnet import VideoFocalNet
 from keras_video_focalnet.layers import (
     FocalBlock,
-    LayerScale,
+    FusedDense,
+    FusedLayerNormalization,
     PatchEmbedding,
+    ReplayableDropout,
     SpatioTemporalFocalModulation,
     StochasticDepth,
 )
-from keras_video_focalnet.layers.dense import Dense
-from keras_video_focalnet.layers.dropout import Dropout
-from keras_video_focalnet.layers.layer_normalization import LayerNormalization
-from keras_video_focalnet.ops.formulation import force
+from keras_video_focalnet.layers.constant_normalization import ConstantNormalization
+from keras_video_focalnet.ops.autodiff.formulation import force
 from tests.gradients import loss_and_gradients, values_and_gradients
 
 BACKEND = keras.backend.backend()
@@ -29,16 +31,16 @@ TOKENS = (2, 4, 6 * 5, 8)
 
 
 def test_dense_gives_its_output_in_several_tensors():
-    layer, x = Dense((3, 2)), np.random.default_rng(0).normal(size=TOKENS).astype("float32")
+    layer, x = FusedDense((3, 2)), np.random.default_rng(0).normal(size=TOKENS).astype("float32")
     first, second = map(keras.ops.convert_to_numpy, layer(x))
     whole = x @ keras.ops.convert_to_numpy(layer.kernel)
     np.testing.assert_allclose(np.concatenate([first, second], -1), whole, atol=1e-5)
-    assert Dense.from_config(layer.get_config()).groups == (3, 2)
-    assert layer.compute_output_shape(TOKENS) == [(*TOKENS[:-1], 3), (*TOKENS[:-1], 2)]
+    assert FusedDense.from_config(layer.get_config()).groups == (3, 2)
+    assert layer.compute_output_shape(TOKENS) == ((*TOKENS[:-1], 3), (*TOKENS[:-1], 2))
 
 
 def test_dense_in_several_tensors_can_be_quantized():
-    layer, x = Dense((3, 2)), np.random.default_rng(0).normal(size=TOKENS).astype("float32")
+    layer, x = FusedDense((3, 2)), np.random.default_rng(0).normal(size=TOKENS).astype("float32")
     before = [keras.ops.convert_to_numpy(part) for part in layer(x)]
     layer.quantize("int8")
     after = [keras.ops.convert_to_numpy(part) for part in layer(x)]
@@ -49,68 +51,7 @@ def test_dense_in_several_tensors_can_be_quantized():
 
 def test_dense_refuses_other_activations():
     with pytest.raises(ValueError, match="activation None.*take keras.layers.Dense"):
-        Dense(4, activation="relu")
-
-
-class StandardChecks(testing.TestCase):
-    """Configuration, saving, cloning, dtypes, symbolic and eager calls, and training, by Keras's own test."""
-
-    def check(self, layer, kwargs, shape, output, weights, seeds=0):
-        self.run_layer_test(
-            layer,
-            init_kwargs=kwargs,
-            input_shape=shape,
-            expected_output_shape=output,
-            expected_num_trainable_weights=weights,
-            expected_num_non_trainable_weights=0,
-            expected_num_seed_generators=seeds,
-        )
-
-    def test_patches(self):
-        kwargs = {"embed_dim": 8, "grid_size": (9, 12)}
-        self.check(PatchEmbedding, kwargs, (2, 4, 108, 3), (2, 4, 6, 8), 4)
-
-    def test_tubelets(self):
-        kwargs = {"embed_dim": 8, "grid_size": (8, 12), "tubelet_size": 2}
-        self.check(PatchEmbedding, kwargs, (2, 4, 96, 3), (2, 2, 6, 8), 4)
-
-    def test_convolutional_embedding(self):
-        kwargs = {"embed_dim": 8, "grid_size": (8, 12), "use_conv_embed": True, "patch_size": 2}
-        self.check(PatchEmbedding, kwargs, (2, 4, 96, 3), (2, 4, 24, 8), 4)
-
-    def test_dense(self):
-        self.check(Dense, {"units": 6, "activate": True}, TOKENS, (*TOKENS[:-1], 6), 2)
-
-    def test_layer_norm(self):
-        self.check(LayerNormalization, {"epsilon": 1e-3}, TOKENS, TOKENS, 2)
-
-    def test_dropout(self):
-        self.check(Dropout, {"rate": 0.3, "seed": 1}, TOKENS, TOKENS, 0, seeds=1)
-
-    def test_layer_scale(self):
-        self.check(LayerScale, {"initial_value": 0.5}, TOKENS, TOKENS, 1)
-
-    def test_stochastic_depth(self):
-        self.check(StochasticDepth, {"rate": 0.3, "per": "clip", "seed": 1}, TOKENS, TOKENS, 0, seeds=1)
-
-    def test_focal_modulation(self):
-        self.check(SpatioTemporalFocalModulation, {"dim": 8, "grid_size": (6, 5)}, TOKENS, (TOKENS,) * 3, 14)
-
-    def test_focal_modulation_with_every_option(self):
-        kwargs = {"dim": 8, "grid_size": (6, 5), "focal_level": 1, "focal_window": 5, "use_postln": True}
-        self.check(SpatioTemporalFocalModulation, {**kwargs, "normalize_modulator": True}, TOKENS, (TOKENS,) * 3, 14)
-
-    def test_focal_block(self):
-        self.check(FocalBlock, {"dim": 8, "grid_size": (6, 5)}, TOKENS, (TOKENS,) * 3, 22)
-
-    def test_rematerialized_focal_block(self):
-        kwargs = {"dim": 8, "grid_size": (6, 5), "rematerialize": True}
-        self.check(FocalBlock, kwargs, TOKENS, (TOKENS,) * 3, 22)
-
-    def test_focal_block_with_every_option(self):
-        options = {"use_postln": True, "use_postln_in_modulation": True, "use_layerscale": True, "drop_rate": 0.1}
-        kwargs = {"dim": 8, "grid_size": (6, 5), "mlp_ratio": 2.0, "drop_path_rate": 0.2, "drop_path_per": "clip"}
-        self.check(FocalBlock, {**kwargs, **options}, TOKENS, (TOKENS,) * 3, 26, seeds=5)
+        FusedDense(4, activation="relu")
 
 
 def to_numpy(tensor):
@@ -153,11 +94,11 @@ def gradients_of_block(rematerialize):
     return loss_and_gradients(model)(x, np.arange(2))
 
 
-@pytest.mark.parametrize(("rematerialize", "temporal_conv"), [("cheap", "convolution"), (True, "winograd")])
-def test_a_rematerialized_block_drops_the_same_in_both_passes(rematerialize, temporal_conv):
+@pytest.mark.parametrize("temporal_conv", ["convolution", "winograd"])
+def test_a_rematerialized_block_drops_the_same_in_both_passes(temporal_conv):
     with force(temporal_conv=temporal_conv):
         loss, gradients = gradients_of_block(False)
-        again, gradients_again = gradients_of_block(rematerialize)
+        again, gradients_again = gradients_of_block(True)
     assert again == pytest.approx(loss, rel=1e-6)
     for one, other in zip(gradients, gradients_again, strict=True):
         np.testing.assert_allclose(other, one, atol=1e-6)
@@ -184,7 +125,7 @@ def test_rematerialization_computes_again(monkeypatch):
 def test_a_rematerialized_block_takes_the_weights_of_a_stateless_call():
     """In both passes."""
     results = []
-    for rematerialize in (False, "cheap", True):
+    for rematerialize in (False, True):
         keras.utils.set_random_seed(1)
         clip = keras.Input(TOKENS[1:])
         tokens, _, _ = FocalBlock(8, grid_size=(6, 5), rematerialize=rematerialize)(clip)
@@ -198,15 +139,29 @@ def test_a_rematerialized_block_takes_the_weights_of_a_stateless_call():
 
         arrays = [to_numpy(weight) for weight in weights]
         results.append(values_and_gradients(loss, arrays, np.float32(1))[1])
-    for one, *others in zip(*results, strict=True):
-        for other in others:
-            np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6 * np.abs(one).max())
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6 * np.abs(one).max())
 
 
 def test_an_unknown_rematerialization_is_refused():
     for unknown in ("all", 1):
-        with pytest.raises(ValueError, match=f'must be one of False, "cheap", True; received {unknown!r}'):
+        with pytest.raises(ValueError, match=f"must be one of False, True; received {unknown!r}"):
             FocalBlock(8, grid_size=(6, 5), rematerialize=unknown)
+    for build in (functools.partial(FocalBlock, 8, (6, 5)), VideoFocalNet):
+        with pytest.raises(ValueError, match='rematerialize="cheap" was removed; pass True'):
+            build(rematerialize="cheap")
+
+
+def test_a_saved_choice_of_rematerialization_that_was_removed_is_loaded_as_true():
+    config = FocalBlock(8, grid_size=(6, 5)).get_config()
+    with pytest.warns(UserWarning, match="it is loaded as True"):
+        assert FocalBlock.from_config({**config, "rematerialize": "cheap"}).rematerialize is True
+    small = {"embed_dim": 8, "depths": (1, 1, 1, 1), "input_shape": (2, 32, 32, 3), "classes": 2}
+    config = VideoFocalNet(**small, rematerialize=(True, False, False, False)).get_config()
+    saved = {**config, "rematerialize": ["cheap", False, False, True]}
+    with pytest.warns(UserWarning, match="it is loaded as True"):
+        model = VideoFocalNet.from_config(saved)
+    assert [model.get_layer(f"stage{stage}_block0").rematerialize for stage in range(4)] == [True, False, False, True]
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX tells the memory of what it compiled")
@@ -214,7 +169,7 @@ def test_rematerialization_takes_less_memory():
     import jax
 
     sizes = {}
-    for rematerialize in (False, "cheap", True):
+    for rematerialize in (False, True):
         clip = keras.Input((4, 196, 16))
         tokens = clip
         for _ in range(3):
@@ -229,11 +184,11 @@ def test_rematerialization_takes_less_memory():
         weights = [variable.value for variable in model.trainable_variables]
         compiled = jax.jit(jax.grad(loss)).lower(weights).compile()
         sizes[rematerialize] = compiled.memory_analysis().temp_size_in_bytes
-    assert sizes[True] < 0.6 * sizes[False] and sizes["cheap"] < 0.9 * sizes[False], sizes
+    assert sizes[True] < 0.6 * sizes[False], sizes
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="only PyTorch tells what it keeps for the backward pass")
-@pytest.mark.parametrize(("rematerialize", "least", "most"), [(False, 17, 31), ("cheap", 2.1, 17), (True, 1.9, 2.1)])
+@pytest.mark.parametrize(("rematerialize", "least", "most"), [(False, 17, 31), (True, 1.9, 2.1)])
 def test_what_a_block_keeps(rematerialize, least, most):
     """In tensors of the size of its input, weights included; 4 of them are the hidden units."""
     import torch
@@ -264,7 +219,7 @@ def test_what_a_block_keeps(rematerialize, least, most):
 def test_a_block_compiles_in_one_graph(training):
     import torch
 
-    block, tokens = FocalBlock(8, grid_size=(6, 5), rematerialize="cheap"), torch.randn(TOKENS)
+    block, tokens = FocalBlock(8, grid_size=(6, 5)), torch.randn(TOKENS)
     block.build(TOKENS)
     compiled = torch.compile(lambda x: block(x, training=training)[0], backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(tokens), block(tokens)[0])
@@ -277,7 +232,7 @@ def test_frozen_weights_get_no_gradient():
 
     flops = {}
     for frozen in (False, True):
-        block = FocalBlock(8, grid_size=(6, 5), rematerialize="cheap")
+        block = FocalBlock(8, grid_size=(6, 5))
         tokens = torch.randn(TOKENS, requires_grad=True)
         block.build(TOKENS)
         block.trainable = not frozen
@@ -294,7 +249,7 @@ def test_frozen_weights_get_no_gradient():
 def test_a_block_trains_under_autocast():
     import torch
 
-    block, gradients = FocalBlock(8, grid_size=(6, 5), rematerialize="cheap"), []
+    block, gradients = FocalBlock(8, grid_size=(6, 5)), []
     for enabled in (False, True):
         tokens = torch.tensor(np.random.default_rng(0).normal(size=TOKENS), dtype=torch.float32, requires_grad=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
@@ -341,26 +296,61 @@ def test_odd_sizes_floor(use_conv_embed, expected):
     assert tuple(sizes) == expected
 
 
+def called_twice(layer, *sizes):
+    for size in sizes:
+        layer(np.zeros((1, 2, size, 3), "float32"))
+
+
 @pytest.mark.parametrize(
     "make,message",
     [
         (lambda: PatchEmbedding(8, grid_size=(3, 9)), r"grid_size=\(3, 9\) is smaller than one patch of 4"),
         (lambda: PatchEmbedding(8, grid_size="big"), "grid_size must be"),
-        (lambda: PatchEmbedding(0, grid_size=8), "embed_dim must be a positive integer"),
+        (lambda: PatchEmbedding(0, grid_size=8), "embed_dim must be an integer of at least 1"),
         (lambda: PatchEmbedding(8, 8, tubelet_size=2)(np.zeros((1, 3, 64, 3))), "3 frames, which tubelet_size=2"),
         (lambda: PatchEmbedding(8, 8)(np.zeros((1, 3, 63, 3))), r"\(batch, frames, 64, channels\)"),
+        # Also of a layer that was built for the right number.
+        (lambda: called_twice(PatchEmbedding(8, 8), 64, 63), r"received shape \(1, 2, 63, 3"),
+        (lambda: called_twice(FocalBlock(3, 4), 16, 15), r"FocalBlock.*received shape \(1, 2, 15, 3\)"),
+        (lambda: called_twice(SpatioTemporalFocalModulation(3, 4), 16, 15), r"received shape \(1, 2, 15, 3\)"),
         (lambda: PatchEmbedding(8, 8)(np.zeros((1, 3, 8, 8, 3))), r"\(batch, frames, height \* width, channels\)"),
-        (lambda: SpatioTemporalFocalModulation(8, 4)(np.zeros((1, 2, 16, 4))), "4 channels but dim=8"),
+        (lambda: SpatioTemporalFocalModulation(8, 4)(np.zeros((1, 2, 16, 4))), "4 channels but embed_dim=8"),
         (lambda: SpatioTemporalFocalModulation(8, 4, focal_window=4), "focal_window=4"),
         (lambda: SpatioTemporalFocalModulation(8, 4, focal_factor=1), "focal_factor=1"),
-        (lambda: SpatioTemporalFocalModulation(8, 4, focal_level=-1), "focal_level must be 0 or more"),
-        (lambda: StochasticDepth(1.0), r"rate must be in \[0, 1\), received 1.0"),
-        (lambda: StochasticDepth(0.1, per="video"), 'per must be "frame" or "clip"'),
-        (lambda: Dropout(1.0), r"rate must be in \[0, 1\), received 1.0"),
-        (lambda: Dropout(0.1, noise_shape=(1, 4)), r"noise_shape must be None, received \(1, 4\)"),
-        (lambda: LayerNormalization(center=False), "center=False cannot be set.*take keras.layers.LayerNormalization"),
+        (lambda: SpatioTemporalFocalModulation(8, 4, focal_level=-1), "focal_level must be an integer of at least 0"),
+        (lambda: StochasticDepth(1.0), r"rate must be a number in \[0, 1\), received 1.0"),
+        (lambda: StochasticDepth(0.1, per="video"), 'per must be one of "frame", "clip"'),
+        (lambda: ReplayableDropout(1.0), r"rate must be a number in \[0, 1\), received 1.0"),
+        (lambda: ReplayableDropout(0.1, noise_shape=(1, 4)), r"noise_shape must be None, received \(1, 4\)"),
+        (
+            lambda: FusedLayerNormalization(center=False),
+            "center=False cannot be set.*take keras.layers.LayerNormalization",
+        ),
     ],
 )
 def test_bad_arguments_name_the_remedy(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("layer", [FocalBlock, SpatioTemporalFocalModulation])
+def test_the_old_name_of_embed_dim_works_and_warns(layer):
+    with pytest.warns(DeprecationWarning, match="dim is an old name.*use embed_dim"):
+        made = layer(dim=8, grid_size=4)
+    assert made.embed_dim == 8
+    config = {**made.get_config(), "dim": 8}
+    del config["embed_dim"]
+    assert layer.from_config(config).get_config() == made.get_config()
+
+
+def test_layers_are_in_files_by_the_names_that_they_have_had():
+    """Keras groups the weights of a file by `__name__`, ours and its own together."""
+    for layer, name in (
+        (FusedDense, "Dense"),
+        (ReplayableDropout, "Dropout"),
+        (FusedLayerNormalization, "LayerNormalization"),
+        (ConstantNormalization, "Normalization"),
+    ):
+        assert layer.__name__ == name
+        assert keras.saving.get_registered_name(layer) == f"keras_video_focalnet>{name}"
+    assert pickle.loads(pickle.dumps(FusedDense)) is FusedDense

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
+from examples.camera_motion.motions import CAMERA_MOTIONS, move_window
 from keras_video_focalnet import VideoFocalNet, VideoFocalNetNano
-from keras_video_focalnet.data.camera_motion import CAMERA_MOTIONS, move_window
 from keras_video_focalnet.data.clip import read_frames
 from tests.clips import real_clips
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_video_focalnet.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, preprocess_input
+from keras_video_focalnet.models.preprocessing import IMAGENET, preprocess_input
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 3), np.uint8)
 # In the paper's code: a mean of 0.485, 0.456, 0.406 and a deviation of 0.229, 0.224, 0.225 of pixels of 0 to 1.
@@ -11,8 +11,8 @@ EXPECTED = (PIXELS / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
 
 
 def test_constants_are_those_of_imagenet_in_pixel_values():
-    np.testing.assert_allclose(np.array(IMAGENET_MEAN) / 255, [0.485, 0.456, 0.406], atol=1e-12)
-    np.testing.assert_allclose(np.array(IMAGENET_STD) / 255, [0.229, 0.224, 0.225], atol=1e-12)
+    np.testing.assert_allclose(np.array(IMAGENET.mean) / 255, [0.485, 0.456, 0.406], atol=1e-12)
+    np.testing.assert_allclose(np.array(IMAGENET.std) / 255, [0.229, 0.224, 0.225], atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float16", "float32", "float64"])

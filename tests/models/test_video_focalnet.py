@@ -12,14 +12,14 @@ import pytest
 import keras_video_focalnet as kvf
 from keras_video_focalnet.models.features import feature_extractor, feature_taps
 from keras_video_focalnet.models.macs import count_macs
-from keras_video_focalnet.models.video_focalnet import (
+from keras_video_focalnet.models.video_focalnet.model import (
     VideoFocalNet,
     VideoFocalNetB,
     VideoFocalNetNano,
     VideoFocalNetS,
     VideoFocalNetT,
 )
-from keras_video_focalnet.ops import formulation
+from keras_video_focalnet.ops.autodiff import formulation
 
 SMALL = {"embed_dim": 8, "depths": (1, 1, 1, 1), "classes": 5, "input_shape": (4, 32, 48, 3)}
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 48, 3), dtype="uint8")
@@ -56,6 +56,30 @@ def test_multiply_adds_grow_linearly_in_tokens():
         return count_macs(small(input_shape=(frames, side, side, 3), include_top=False))
 
     assert macs(16, 64) == 2 * macs(8, 64) == 2 * macs(2, 128)
+
+
+def test_count_macs_of_operations_and_of_a_sequential_model():
+    x = keras.Input((4, 6))
+    left = np.ones((3, 4), "float32")
+    assert count_macs(keras.Model(x, keras.ops.matmul(left, x))) == 3 * 4 * 6
+    assert count_macs(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])) == 12
+
+    class Own(keras.Operation):
+        def call(self, x):
+            return x
+
+        def compute_output_spec(self, x):
+            return keras.KerasTensor(x.shape, x.dtype)
+
+    for operation in (Own(), keras.ops.linalg.inv if hasattr(keras.ops, "linalg") else keras.ops.inv):
+        with pytest.raises(ValueError, match="multiply-adds of the operation .* are not known"):
+            square = keras.Input((4, 4))
+            count_macs(keras.Model(square, operation(square)))
+
+
+def test_logits_need_a_classifier():
+    with pytest.raises(ValueError, match="has no classifier; build it with include_top=True"):
+        small(include_top=False).logits(np.ones((1, 64), "float32"))
 
 
 def test_count_macs_needs_a_fixed_number_of_frames():
@@ -122,10 +146,13 @@ def test_keras_file_clone_and_config_keep_scores_taps_and_labels(tmp_path):
         np.testing.assert_allclose(ours[tap], theirs[tap], atol=1e-6)
 
 
-def test_a_keras_file_loads_where_only_the_package_was_imported(tmp_path):
+@pytest.mark.parametrize(
+    "imports", ["import keras, keras_video_focalnet", "from keras_video_focalnet import FocalBlock; import keras"]
+)
+def test_a_keras_file_loads_where_only_the_package_was_imported(imports, tmp_path):
     model = small()
     model.save(tmp_path / "model.keras")
-    code = "import keras, keras_video_focalnet, sys; print(keras.saving.load_model(sys.argv[1]).output_shape)"
+    code = f"{imports}; import sys; print(keras.saving.load_model(sys.argv[1]).output_shape)"
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "model.keras"], capture_output=True, text=True)
     assert "(None, 5)" in run.stdout, run.stderr
 
@@ -170,9 +197,9 @@ def test_input_tensor_keeps_what_stands_before_it(tmp_path):
     np.testing.assert_allclose(loaded.predict(half, verbose=0), scores, atol=1e-6)
 
 
-def test_reset_classifier_keeps_the_rest():
+def test_with_classifier_keeps_the_rest():
     model = small()
-    fresh = model.reset_classifier(3, labels=["x", "y", "z"])
+    fresh = model.with_classifier(3, labels=["x", "y", "z"])
     assert fresh.output_shape == (None, 3) and fresh.labels == ("x", "y", "z") and model.output_shape == (None, 5)
     ours, theirs = (feature_extractor(m, ["stage3_block0"]).predict(PIXELS, verbose=0) for m in (model, fresh))
     np.testing.assert_allclose(ours["stage3_block0"], theirs["stage3_block0"], atol=1e-6)
@@ -243,7 +270,7 @@ def test_fit_overfits_eight_random_clips(dtype):
     assert model.evaluate(clips, labels, verbose=0, return_dict=True)["accuracy"] == 1.0
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="jit_compile on PyTorch is torch.compile, not XLA")
+@pytest.mark.slow_on("torch")
 def test_jit_compile_gives_the_same_scores():
     model = small()
     plain = to_numpy(model(PIXELS))
@@ -268,14 +295,14 @@ def test_jit_compile_gives_the_same_scores():
         ({"input_shape": (0, 32, 32, 3)}, "number of frames in input_shape must be an integer of at least 1"),
         ({"input_shape": (4, "32", 32, 3)}, "Height and width in input_shape must be an integer"),
         ({"input_shape": 5}, r"input_shape must be \(frames, height, width, 3\)"),
-        ({"drop_path_rate": 2.0}, r"drop_path_rate must be in \[0, 1\), received 2.0"),
-        ({"drop_rate": -0.1}, r"drop_rate must be in \[0, 1\), received -0.1"),
-        ({"mlp_ratio": 0}, "mlp_ratio must be above 0"),
+        ({"drop_path_rate": 2.0}, r"drop_path_rate must be a number in \[0, 1\), received 2.0"),
+        ({"drop_rate": -0.1}, r"drop_rate must be a number in \[0, 1\), received -0.1"),
+        ({"mlp_ratio": 0}, "mlp_ratio must be a number above 0"),
         ({"focal_windows": -1}, "focal_windows must be an integer of at least 1"),
         ({"input_tensor": np.zeros((1, 4, 32, 48, 3))}, "input_tensor must be a Keras tensor"),
         ({"labels": "k400"}, "labels has 400 names but classes=5"),
         ({"labels": ["a"]}, "labels has 1 names but classes=5"),
-        ({"depths": (1, 1, 2)}, "depths must be one integer or 4"),
+        ({"depths": (1, 1, 2)}, "depths must be one value or 4, one for each stage"),
         ({"focal_windows": 4}, "focal window must be odd"),
         ({"input_tensor": keras.KerasTensor((None, 4, 64, 64, 3))}, "differs from the shape of input_tensor"),
     ],
@@ -317,7 +344,7 @@ def test_frozen_layers_and_own_activations_survive(tmp_path):
     assert len(loaded.trainable_variables) == trainable < len(model.variables)
     assert loaded.get_layer("head").activation is keras.activations.sigmoid
     model.trainable = False
-    fresh = model.reset_classifier(3)
+    fresh = model.with_classifier(3)
     assert [variable.path for variable in fresh.trainable_variables] == ["head/kernel", "head/bias"]
 
 
@@ -355,3 +382,28 @@ def test_builders_default_classes_and_options():
     assert model.output_shape == (None, 400) and model.name == "mine"
     assert model.get_layer("stage0_block0").fc1.units == 32
     assert model(np.zeros((1, 3, 64, 64, 3), "uint8")).shape == (1, 400)
+
+
+@pytest.mark.parametrize("extra", [{}, {"extra": 3}])
+def test_a_subclass_of_an_architecture_hands_on_its_arguments(extra):
+    class Mine(kvf.VideoFocalNet):
+        def __init__(self, extra=None, **kwargs):
+            super().__init__(**kwargs)
+            self.extra = extra
+
+        def get_config(self):
+            return {**super().get_config(), "extra": self.extra}
+
+    options = {"embed_dim": 8, "depths": (1, 1, 1, 1), "input_shape": (4, 32, 32, 3), "classes": 3}
+    model = Mine(**options, **extra)
+    assert model.embed_dim == 8 and model.classes == 3 and model.extra == extra.get("extra")
+    again = Mine.from_config(model.get_config())
+    assert again.get_config() == model.get_config()
+
+
+def test_operations_that_hold_others_are_not_counted_as_nothing():
+    clips = keras.Input((4, 6))
+    mapped = keras.ops.map(lambda x: keras.ops.matmul(x, keras.ops.ones((6, 3))), clips)
+    with pytest.raises(ValueError, match="are not known"):
+        count_macs(keras.Model(clips, mapped))
+    assert count_macs(keras.Model(clips, keras.ops.rsqrt(keras.ops.logsumexp(clips, axis=-1)))) == 0

@@ -34,12 +34,12 @@ def main():
 
 
 def results(distribution, recipe, give):
-    """What this process has to tell, as arrays by name."""
-    told = train(distribution, recipe, give)
-    told["process"] = [distribution.process_index, distribution.process_count, distribution.replicas]
+    """The results of this process, as arrays by name."""
+    measured = train(distribution, recipe, give)
+    measured["process"] = [distribution.process_index, distribution.process_count, distribution.replicas]
     if keras.backend.backend() != "jax":
-        told["kept"] = kept(distribution)
-    return {name: np.asarray(value) for name, value in told.items()}
+        measured["kept"] = kept(distribution)
+    return {name: np.asarray(value) for name, value in measured.items()}
 
 
 def train(distribution, recipe, give):

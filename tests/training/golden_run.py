@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_video_focalnet.models.video_focalnet import VideoFocalNet
+from keras_video_focalnet.models.building import load_weights
+from keras_video_focalnet.models.video_focalnet.model import VideoFocalNet
 from keras_video_focalnet.training.optimizers import TorchSGD
 from keras_video_focalnet.training.schedule import WarmupCosine
-from keras_video_focalnet.weights.loading import load_weights
-from keras_video_focalnet.weights.mapping import state_of
 from tests.golden import expected, golden, options
 
 LOSS = 1e-4
@@ -84,7 +83,7 @@ def errors(jit_compile="auto", dtype="float32"):
         norms.append(float(keras.ops.convert_to_numpy(optimizer.gradient_norm)))
 
     wanted = {name.removeprefix("final/"): data[name] for name in data.files if name.startswith("final/")}
-    actual = state_of(model)
+    actual = model.state()
     assert actual.keys() == wanted.keys()
     difference = {name: np.linalg.norm(actual[name] - wanted[name]) for name in wanted}
     size = {name: np.linalg.norm(wanted[name]) for name in wanted}

@@ -122,7 +122,7 @@ def alone(recipe):
 )
 def test_training_is_that_of_one_device(backend, distribute, processes, replicas, options, recipe, tmp_path):
     if backend != BACKEND:
-        pytest.skip(f"{distribute} is a way of {backend}")
+        pytest.skip(f"{distribute} exists on {backend} alone")
     expected = alone(bool(recipe))
     results = run(tmp_path / "run", distribute, processes, *options, *recipe)
     assert [tuple(result["process"]) for result in results] == [(i, processes, replicas) for i in range(processes)]

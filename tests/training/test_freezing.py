@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_video_focalnet.models.video_focalnet import VideoFocalNet
-from keras_video_focalnet.training.freezing import freeze_stages, linear_probe, network_layers
+from keras_video_focalnet.models.network import find_network
+from keras_video_focalnet.models.video_focalnet.model import VideoFocalNet
+from keras_video_focalnet.training.freezing import freeze_stages, linear_probe
 
 
 def network(**kwargs):
@@ -34,9 +35,9 @@ def learning(model):
 
 
 def test_layers_are_told_in_order():
-    assert list(network_layers(network())) == ORDER
-    assert list(network_layers(keras.models.clone_model(network()))) == ORDER
-    assert list(network_layers(network(include_top=False))) == ORDER[:-1]
+    assert [layer.name for layer in find_network(network()).roles] == ORDER
+    assert [layer.name for layer in find_network(keras.models.clone_model(network())).roles] == ORDER
+    assert [layer.name for layer in find_network(network(include_top=False)).roles] == ORDER[:-1]
 
 
 @pytest.mark.parametrize(("count", "frozen"), [(0, 1), (1, 3), (2, 5), (3, 8), (4, 10)])
@@ -72,14 +73,14 @@ def test_a_frozen_block_still_draws_its_stochastic_depth():
 def test_other_models_are_refused():
     clip = keras.Input((4,))
     other = keras.Model(clip, keras.layers.Dense(2, name="head")(clip), name="perceptron")
-    with pytest.raises(ValueError, match="model 'perceptron' holds 0 Video-FocalNets"):
+    with pytest.raises(ValueError, match="model 'perceptron' holds 0 networks of ours"):
         freeze_stages(other, 1)
 
 
 def test_two_networks_are_refused():
     clip = keras.Input((2, 32, 32, 3))
     both = keras.layers.add([network(name="first")(clip), network(name="second")(clip)])
-    with pytest.raises(ValueError, match="holds 2 Video-FocalNets"):
+    with pytest.raises(ValueError, match="holds 2 networks of ours"):
         linear_probe(keras.Model(clip, both))
 
 
@@ -91,9 +92,9 @@ def test_a_network_without_a_classifier_is_no_linear_probe():
 @pytest.mark.parametrize(
     ("count", "message"),
     [
-        (5, "count must be from 0 .* to 4 .*received 5"),
-        (-1, "count must be an integer of at least 0, received -1"),
-        (1.5, "count must be an integer of at least 0, received 1.5"),
+        (5, "count must be an integer from 0 to 4, received 5; 0 freezes the stem alone"),
+        (-1, "count must be an integer from 0 to 4, received -1"),
+        (1.5, "count must be an integer from 0 to 4, received 1.5"),
     ],
 )
 def test_bad_arguments(count, message):

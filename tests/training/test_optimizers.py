@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_video_focalnet.models.video_focalnet import VideoFocalNetNano
+from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetNano
 from keras_video_focalnet.training.optimizers import LayerwiseAdamW, Muon, TorchSGD, layerwise_multipliers
-from keras_video_focalnet.training.recipe import recipe
+from keras_video_focalnet.training.recipe import get_recipe
 from keras_video_focalnet.training.schedule import WarmupCosine
 
 RATES = [0.3, 0.1, 0.5, 0.2, 0.4]
@@ -176,6 +176,7 @@ def test_muon_takes_adams_update_of_stem_classifier_and_depthwise_kernels():
     spatial = {variable.path for variable in model.trainable_variables if "spatial_kernel" in variable.path}
     assert len(spatial) == 10
     assert by_adam(model, Muon()) == {"patch_embed/kernel", "head/kernel", *spatial}
+    assert by_adam(keras.models.clone_model(model), Muon()) == {"patch_embed/kernel", "head/kernel", *spatial}
     assert by_adam(model, Muon(exclude_layers=None)) == spatial
 
 
@@ -183,7 +184,7 @@ def test_muon_takes_adams_update_of_stem_classifier_and_depthwise_kernels():
 def test_a_recipe_knows_a_classifier_by_its_place(apart):
     model = classifier()
     model = keras.Model(model.input, layers.Softmax()(model.output)) if apart else model
-    optimizer = recipe("finetune", rule="muon").optimizer(model, steps_per_epoch=1, batch_size=8)
+    optimizer = get_recipe("finetune", optimizer="muon").build_optimizer(model, steps_per_epoch=1, batch_size=8)
     assert by_adam(model, optimizer) == {"top/kernel"}
 
 
@@ -306,5 +307,10 @@ def test_multipliers_fall_with_depth():
 
 @pytest.mark.parametrize("decay", [0, -1, 1.5, float("nan")])
 def test_bad_arguments(decay):
-    with pytest.raises(ValueError, match=r"decay must be in \(0, 1\], received"):
+    with pytest.raises(ValueError, match=r"decay must be a number in \(0, 1\], received"):
         layerwise_multipliers(None, decay)
+
+
+def test_muon_takes_the_roles_that_names_tell():
+    with pytest.raises(ValueError, match="role:block"):
+        Muon(exclude_layers=["role:block"])

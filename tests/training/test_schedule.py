@@ -1,5 +1,7 @@
 """The schedule against the reference's rates, at its corners, and as part of a saved optimizer."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def test_is_the_formula_in_double_precision_over_a_long_run():
 
 
 def test_without_warmup_it_begins_at_the_base_rate_and_stays_at_the_least_one():
-    schedule = WarmupCosine(0.5, total_steps=10, min_rate=0.25)
+    schedule = WarmupCosine(0.5, total_steps=10, min_learning_rate=0.25)
     assert rates(schedule, [0, 1, 11, 1_000]).tolist() == [0.5, 0.5, 0.25, 0.25]
 
 
@@ -41,13 +43,27 @@ def test_is_saved_with_an_optimizer():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"base_rate": -0.1}, "base_rate must be a number of at least 0, received -0.1"),
-        ({"min_rate": float("nan")}, "min_rate must be a number of at least 0, received nan"),
-        ({"total_steps": 0}, "total_steps must be at least 1, received 0"),
-        ({"warmup_steps": 11}, "warmup_steps must be from 0 to total_steps=10, received 11"),
-        ({"warmup_steps": -1}, "warmup_steps must be from 0 to total_steps=10, received -1"),
+        ({"learning_rate": -0.1}, "learning_rate must be a number of at least 0, received -0.1"),
+        ({"min_learning_rate": float("nan")}, "min_learning_rate must be a number of at least 0, received nan"),
+        ({"total_steps": 0}, "total_steps must be a number of at least 1, received 0"),
+        ({"warmup_steps": 11}, r"warmup_steps must be a number in \[0, 10\], received 11"),
+        ({"warmup_steps": -1}, r"warmup_steps must be a number in \[0, 10\], received -1"),
     ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        WarmupCosine(**{"base_rate": 0.1, "total_steps": 10, **arguments})
+        WarmupCosine(**{"learning_rate": 0.1, "total_steps": 10, **arguments})
+
+
+def test_old_names_work_and_warn_with_the_new_one():
+    with pytest.warns(DeprecationWarning, match="(base|warmup|min)_rate is an old name, .* use "):
+        schedule = WarmupCosine(base_rate=0.1, total_steps=20, warmup_steps=5, warmup_rate=0.01, min_rate=0.001)
+    assert schedule.get_config() == WarmupCosine(0.1, 20, 5, 0.01, 0.001).get_config()
+
+
+def test_a_saved_schedule_with_the_old_names_is_read_silently():
+    saved = {"base_rate": 0.1, "total_steps": 20, "warmup_steps": 5, "warmup_rate": 0.01, "min_rate": 0.001}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schedule = WarmupCosine.from_config(saved)
+    assert schedule.get_config() == WarmupCosine(0.1, 20, 5, 0.01, 0.001).get_config()

@@ -16,11 +16,14 @@ class Server:
     def __init__(self):
         self.files = {}
         self.asked = []
+        self.credentials = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 server.asked.append(self.path)
+                if "Authorization" in self.headers:
+                    server.credentials.append(self.headers["Authorization"])
                 path = self.path.split("?")[0]
                 if path.startswith("/broken/"):
                     return self.send_error(500)

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,13 @@ from tests.weights.served import CACHED, Server, digest, fetch, listing, publish
 pytestmark = pytest.mark.backend_free
 
 ROOT = Path(__file__).parents[2]
+
+# The package's own __init__ brings Keras; these modules on their own must not need it.
+ALONE = """
+import sys, types
+package = sys.modules["keras_video_focalnet"] = types.ModuleType("keras_video_focalnet")
+package.__path__ = ["keras_video_focalnet"]
+"""
 
 
 @contextlib.contextmanager
@@ -35,7 +43,7 @@ def refused(cache, error, message, names):
         ("/cut/tiny.pth", "cut before the file was complete", WeightsDownloadError),
         ("/page.pth", "an HTML page", WeightsFileError),
         ("/empty.pth", "an empty file", WeightsFileError),
-        ("/damaged.pth", "damaged.pth: tensor", WeightsFileError),
+        ("/damaged.pth", "damaged.pth: the safetensors file is damaged", WeightsFileError),
     ],
 )
 def test_failed_downloads(server, cache, warm, path, message, error):
@@ -97,7 +105,7 @@ def test_a_cached_file_that_was_damaged_is_fetched_again(server, cache):
         assert (cache / "tiny.safetensors").read_bytes() == whole
 
 
-@pytest.mark.parametrize("record", [b"", b"{", b"[1]", b'{"url": "https://other"}'])
+@pytest.mark.parametrize("record", [b"", b"{", b"[1]", b'{"url": "https://other"}', b"[" * 100_000])
 def test_a_damaged_record_is_as_none(server, cache, record):
     fetch(f"{server.base}/tiny.pth")
     (cache / "digests" / "tiny.safetensors.json").write_bytes(record)
@@ -133,6 +141,81 @@ def test_a_mirror_of_another_scheme(cache, monkeypatch):
         fetch("https://h/tiny.pth")
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://[::1/x", r"url='http://\[::1/x' is no valid address .*; write https://HOST/PATH"),
+        ("https://user:secret@h:port/x.pth", r"url='https://h:port/x.pth' is no valid address"),
+        ("https:///x.pth", "names no host"),
+        ("file://host/share/x.pth", "names the host 'host', .*; write file:///PATH with three slashes"),
+    ],
+)
+def test_addresses_that_are_none(cache, url, message):
+    with refused(cache, ValueError, message, ""):
+        fetch(url)
+
+
+@pytest.mark.parametrize("file_name", ["tiny.safetensors", None])
+def test_a_password_is_sent_and_neither_kept_nor_shown(server, cache, file_name):
+    base = server.base.replace("://", "://me:s3cret@")
+    fetch(f"{base}/tiny.pth", file_name=file_name)
+    for path in cache.rglob("*"):
+        assert path.is_dir() or b"s3cret" not in path.read_bytes()
+    # With another password, or with none, it is the same file.
+    fetch(f"{server.base}/tiny.pth", file_name=file_name)
+    assert server.asked == ["/tiny.pth"]
+    assert server.credentials == ["Basic bWU6czNjcmV0"]
+    for path, message in (("absent.pth", "HTTP 404"), ("cut/tiny.pth", "cut before"), ("page.pth", "HTML")):
+        server.files["page.pth"] = b"<html>"
+        with pytest.raises((WeightsDownloadError, WeightsFileError), match=message) as caught:
+            fetch(f"{base}/{path}", file_name=None)
+        assert "s3cret" not in str(caught.value)
+        assert f"{server.base}/{path}" in str(caught.value)
+
+
+def test_the_reason_is_whole_and_the_remedy_a_local_file(cache):
+    with pytest.raises(WeightsDownloadError, match="pass its path as weights") as caught:
+        fetch("https://no-such-host.invalid/tiny.pth")
+    reason = str(caught.value).partition("complete (")[2].partition(");")[0]
+    # The innermost error alone, to its end.
+    assert re.fullmatch(r"\w+: [^<>]+", reason), reason
+    assert "Max retries" not in reason
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_a_cache_that_is_a_file(server, cache, monkeypatch, below):
+    cache.touch()
+    monkeypatch.setenv(download.HOME_VARIABLE, str(cache / "inside" if below else cache))
+    for url in (f"{server.base}/tiny.pth", f"file://{ROOT}/README.md"):
+        with pytest.raises(WeightsDownloadError, match=f"cannot be used; .*{download.HOME_VARIABLE}") as caught:
+            fetch(url)
+        assert str(cache) in str(caught.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files as POSIX does")
+@pytest.mark.parametrize("limit", [1000, 5000], ids=["the download", "the converted file"])
+def test_no_space_left(server, cache, limit):
+    import resource
+
+    state = {"big": np.ones(4000, np.float32)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(WeightsDownloadError, match=f"{download.HOME_VARIABLE} to another folder") as caught:
+            fetch(f"{server.base}/tiny.pth", convert=lambda path: (state, {}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(cache) in str(caught.value)
+    assert listing(cache) is None
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes everywhere")
+def test_a_cache_that_is_read_only(server, cache):
+    cache.mkdir(mode=0o500)
+    with pytest.raises(WeightsDownloadError, match=f"{download.HOME_VARIABLE} to another folder"):
+        fetch(f"{server.base}/tiny.pth")
+
+
 def test_what_is_no_digest(cache):
     with refused(cache, ValueError, "64 hexadecimal digits", "abc"):
         fetch("https://h/tiny.pth", sha256="abc")
@@ -147,14 +230,29 @@ def test_what_a_killed_process_left_is_swept(server, cache):
     assert listing(cache) == [".download-new", ".download-new/part", *CACHED]
 
 
-# --- Two at once ---
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a day tells")
+def test_what_a_process_left_goes_once_it_has_ended(server, cache):
+    code = (
+        "import sys, time\n"
+        "from keras_video_focalnet.weights import download\n"
+        "with download._temporary_folder(download.cache_dir()) as folder:\n"
+        "    (folder / 'part').write_bytes(b'x')\n"
+        "    print(folder.name, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", ALONE + code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        folder = child.stdout.readline().strip()
+        fetch(f"{server.base}/tiny.pth")
+        assert (cache / folder / "part").exists()
+    finally:
+        child.kill()
+        child.wait()
+    fetch(f"{server.base}/tiny.pth", again=True)
+    assert listing(cache) == CACHED
 
-# The package's own __init__ brings Keras; these modules on their own must not need it.
-ALONE = """
-import sys, types
-package = sys.modules["keras_video_focalnet"] = types.ModuleType("keras_video_focalnet")
-package.__path__ = ["keras_video_focalnet"]
-"""
+
+# --- Two at once ---
 
 CHILD = """
 from keras_video_focalnet.weights import download
@@ -199,7 +297,7 @@ def test_progress_on_a_terminal_only(server, monkeypatch, capsys):
 
 def test_importing_brings_no_network_library():
     code = (
-        "import sys, keras_video_focalnet.weights.download; "
-        "sys.exit(bool({'pooch', 'requests', 'rich', 'keras', 'torch', 'tensorflow', 'jax'} & set(sys.modules)))"
+        "import sys, keras_video_focalnet.weights.hub; unwanted = {'requests', 'rich', 'huggingface_hub'}; "
+        "sys.exit(bool({*unwanted, 'keras', 'torch', 'tensorflow', 'jax'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", ALONE + code], cwd=ROOT).returncode == 0

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 import keras_video_focalnet as kvf
-from keras_video_focalnet.weights import registry
+from keras_video_focalnet.models import registry
+from keras_video_focalnet.models.building import load_weights
+from keras_video_focalnet.models.video_focalnet.keras2_h5 import read_keras2_h5
 from keras_video_focalnet.weights.errors import WeightsDownloadError, WeightsFileError
-from keras_video_focalnet.weights.keras2_h5 import read_keras2_h5
-from keras_video_focalnet.weights.loading import load_weights, read_state
-from keras_video_focalnet.weights.mapping import load_state, reference_slots, state_of
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 from keras_video_focalnet.weights.torch_checkpoint import read_state_dict
 from tests.golden import MICRO, golden, options
+from tests.states import load_state, read_state, reference_slots, state_of
 
 NANO = {"classes": 9, "input_shape": (2, 32, 32, 3)}
 
@@ -135,7 +135,7 @@ def test_identity_initialization_makes_the_temporal_modulator_one():
     tap = kvf.feature_extractor(model, ["stage2_block1/temporal_modulator"])
     clip = np.random.default_rng(0).normal(size=(1, *model.input_shape[1:])).astype("float32")
     assert (keras.ops.convert_to_numpy(tap(clip)["stage2_block1/temporal_modulator"]) == 1).all()
-    with pytest.raises(ValueError, match='temporal_init must be "identity" or "random"'):
+    with pytest.raises(ValueError, match='temporal_init must be one of "identity", "random"'):
         load_weights(model, golden("focalnet_image") / "checkpoint.pth", temporal_init="zeros")
 
 
@@ -216,7 +216,7 @@ def cached(tmp_path):
 
 def test_one_argument_downloads_converts_caches_and_loads(mirror, tmp_path, monkeypatch):
     """The published names and layout, at the size of the golden file."""
-    url = registry.find("VideoFocalNetT", "k400").url
+    url = registry.find_entry("VideoFocalNetT", "k400").url
     shutil.copy(golden("keras2_h5") / "weights.h5", mirror / url.rsplit("/", 1)[1])
     small = {"embed_dim": 8, "depths": (1, 1, 2, 1), "input_shape": (8, 64, 64, 3)}
     with warnings.catch_warnings():
@@ -233,7 +233,7 @@ def test_one_argument_downloads_converts_caches_and_loads(mirror, tmp_path, monk
 
 
 def test_a_download_that_does_not_fit_leaves_the_cache_as_it_was(mirror, tmp_path):
-    url = registry.find("VideoFocalNetT", "k400").url
+    url = registry.find_entry("VideoFocalNetT", "k400").url
     shutil.copy(golden("keras2_h5") / "weights.h5", mirror / url.rsplit("/", 1)[1])
     with pytest.raises(WeightsFileError, match="has shape"):
         kvf.VideoFocalNetT(weights="k400", labels=None, embed_dim=16, depths=(1, 1, 2, 1), input_shape=(2, 32, 32, 3))

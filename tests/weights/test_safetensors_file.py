@@ -1,8 +1,10 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +31,16 @@ def state_of_every_type():
     return state
 
 
+def hand_made(path, header, data=b"", length=None):
+    table = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes((len(table) if length is None else length).to_bytes(8, "little") + table + data)
+    return path
+
+
+def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
 def equal(read, state):
     assert set(read) == set(state)
     for name, array in state.items():
@@ -41,46 +53,49 @@ def test_round_trip(tmp_path):
     path = tmp_path / "x.safetensors"
     write_safetensors(path, state, {"labels": "kinetics400", "note": "ünï"})
     read = read_safetensors(path)
-    assert list(read) == list(state)
+    assert list(read) == sorted(state)
     equal(read, state)
     assert all(array.flags.writeable and array.dtype.isnative for array in read.values())
     assert read_safetensors_metadata(path) == {"labels": "kinetics400", "note": "ünï"}
 
 
+def test_a_file_of_version_0_1_0():
+    path = Path(__file__).parents[1] / "data" / "formats" / "every_type.safetensors"
+    equal(read_safetensors(path), state_of_every_type())
+    assert read_safetensors_metadata(path) == {"labels": "kinetics400", "note": "ünï"}
+
+
 def test_the_library_reads_ours(tmp_path):
-    numpy = pytest.importorskip("safetensors.numpy")
-    library = pytest.importorskip("safetensors")
     state = state_of_every_type()
     path = tmp_path / "x.safetensors"
-    write_safetensors(path, state, {"a": "b"})
-    equal(numpy.load_file(path), state)
-    with library.safe_open(path, "numpy") as file:
-        assert file.metadata() == {"a": "b"}
+    write_safetensors(path, state, {"a": "b", "ünï": '\n\x01\x7f"\\\u2028', "b": ""})
+    equal(safetensors.numpy.load_file(path), state)
+    with safetensors.safe_open(path, "numpy") as file:
+        assert file.metadata() == {"a": "b", "ünï": '\n\x01\x7f"\\\u2028', "b": ""}
 
 
 def test_we_read_the_library(tmp_path):
-    numpy = pytest.importorskip("safetensors.numpy")
     state = {name: np.ascontiguousarray(array) for name, array in state_of_every_type().items() if name != "big endian"}
     path = tmp_path / "x.safetensors"
-    numpy.save_file(state, path, {"a": "b"})
+    safetensors.numpy.save_file(state, path, {"a": "b"})
     equal(read_safetensors(path), state)
     assert read_safetensors_metadata(path) == {"a": "b"}
 
 
 def test_bfloat16_is_widened(tmp_path):
-    torch = pytest.importorskip("torch")
-    library = pytest.importorskip("safetensors.torch")
-    tensor = torch.randn(3, 2).bfloat16()
-    library.save_file({"x": tensor, "scalar": tensor[0, 0].clone()}, tmp_path / "x.safetensors")
-    read = read_safetensors(tmp_path / "x.safetensors")
-    assert read["x"].dtype == np.float32
-    np.testing.assert_array_equal(read["x"], tensor.float().numpy())
-    assert read["scalar"].shape == () and read["scalar"] == tensor[0, 0].float().item()
+    values = np.float32([1.5, -2, 1e30, np.inf])
+    header = {"x": entry("BF16", (4,), (0, 8)), "scalar": entry("BF16", (), (8, 10))}
+    # A bfloat16 is the upper half of a float32.
+    halves = np.append(values, np.float32(-0.5)).view("<u2")[1::2]
+    read = read_safetensors(hand_made(tmp_path / "x", header, halves.tobytes()))
+    assert read["x"].dtype == read["scalar"].dtype == np.float32
+    np.testing.assert_array_equal(read["x"], (values.view("u4") >> 16 << 16).view("f4"))
+    assert read["scalar"].shape == () and read["scalar"] == -0.5
 
 
 def test_same_state_gives_same_bytes(tmp_path):
     for name in "ab":
-        write_safetensors(tmp_path / name, state_of_every_type(), {"k": "v"})
+        write_safetensors(tmp_path / name, state_of_every_type(), {str(n): "v" for n in range(20)})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -116,55 +131,108 @@ def test_what_cannot_be_written(tmp_path, state, metadata, message):
     assert os.listdir(tmp_path) == []
 
 
-def hand_made(path, header, data=b"", length=None):
-    table = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes((len(table) if length is None else length).to_bytes(8, "little") + table + data)
-    return path
+DAMAGED = {
+    "too few bytes": ({"x": entry()}, bytes(7)),
+    "too many bytes": ({"x": entry()}, bytes(9)),
+    "an overlap": ({"x": entry(), "y": entry()}, bytes(8)),
+    "a gap": ({"x": entry(), "y": entry(offsets=(12, 20))}, bytes(20)),
+    "another shape": ({"x": entry(shape=(3,))}, bytes(8)),
+    "far more than there is": ({"x": entry(shape=(2**40,), offsets=(0, 2**42))}, bytes(8)),
+    "offsets turned round": ({"x": entry(offsets=(8, 0))}, bytes(8)),
+    "a negative offset": ({"x": entry(offsets=(-8, 0))}, bytes(8)),
+    "negative sides": ({"x": entry(shape=(-2, -1))}, bytes(8)),
+    "a side that is a float": ({"x": entry(shape=(2.0,))}, bytes(8)),
+    "a side that is a bool": ({"x": entry(shape=(True, 2))}, bytes(8)),
+    "a side of 400 digits": ({"x": entry(shape=(10**400,))}, bytes(8)),
+    "a side of 5000 digits": (json.dumps({"x": entry(shape=(77,))}).replace("77", "7" * 5000).encode(), bytes(8)),
+    "sides that overflow": ({"x": entry(shape=(2**40, 2**40, 0), offsets=(0, 0))}, b""),
+    "a type that is no text": ({"x": entry(dtype=["F32"])}, bytes(8)),
+    "a type that there is not": ({"x": entry(dtype="F33")}, bytes(8)),
+    "a tensor without a shape": ({"x": {"dtype": "F32"}}, bytes(8)),
+    "a tensor that is a number": ({"x": 3}, bytes(8)),
+    "a list": ([1], b""),
+    "a text that is a number": ({"__metadata__": {"a": 1}}, b""),
+    "a key twice": (b'{"x": 1, "x": 1}', b""),
+    "a key twice with other bytes": (
+        b'{"x":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},"x":{"dtype":"I8","shape":[1],"data_offsets":[1,2]}}',
+        bytes(2),
+    ),
+    "no end": (b"{", b""),
+    "no text": (b'{"\xff": 1}', b""),
+    "lists in lists": (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b""),
+}
 
 
-def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+@pytest.mark.parametrize(("header", "data"), DAMAGED.values(), ids=DAMAGED)
+def test_damaged_files(tmp_path, header, data):
+    path = hand_made(tmp_path / "bad.safetensors", header, data)
+    for read in (read_safetensors, read_safetensors_metadata):
+        with pytest.raises(WeightsFileError, match="^(.*): the safetensors file is damaged or cut short") as error:
+            read(path)
+        assert str(error.value).startswith(f"{path}: ")
 
 
 @pytest.mark.parametrize(
-    ("header", "data", "message"),
+    ("tensor", "data", "message"),
     [
-        ({"x": entry()}, bytes(7), "'x' takes bytes 0 to 8"),
-        ({"x": entry()}, bytes(9), "1 bytes at its end"),
-        ({"x": entry(), "y": entry()}, bytes(8), "'y' takes bytes 0 to 8"),
-        ({"x": entry(), "y": entry(offsets=(12, 20))}, bytes(20), "'y' takes bytes 12 to 20"),
-        ({"x": entry(shape=(3,))}, bytes(8), r"'x' of shape \[3\] has 8 bytes"),
-        ({"x": entry(shape=(2**40,), offsets=(0, 2**42))}, bytes(8), "takes bytes"),
-        ({"x": entry(offsets=(8, 0))}, bytes(8), "'x' of shape"),
-        ({"x": entry(offsets=(-8, 0))}, bytes(8), "'x' has no valid"),
-        ({"x": entry(shape=(-2, -1))}, bytes(8), "'x' has no valid"),
-        ({"x": entry(shape=(2.0,))}, bytes(8), "'x' has no valid"),
-        ({"x": entry(shape=(True, 2))}, bytes(8), "'x' has no valid"),
-        ({"x": entry(shape=(10**400,))}, bytes(8), "'x' has no valid"),
-        ({"x": entry(dtype="F8_E4M3", offsets=(0, 2))}, bytes(2), "'x' is of type 'F8_E4M3'"),
-        ({"x": entry(dtype=["F32"])}, bytes(8), "'x' is of type"),
-        ({"x": {"dtype": "F32"}}, bytes(8), "'x' has no valid"),
-        ({"x": 3}, bytes(8), "'x' has no valid"),
-        ([1], b"", "not one of tensors"),
-        ({"__metadata__": {"a": 1}}, b"", "not one of tensors"),
-        (b'{"x": 1, "x": 1}', b"", "'x' occurs twice"),
-        (b"{", b"", "not valid JSON"),
-        (b'{"\xff": 1}', b"", "not valid JSON"),
-        (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b"", "not valid JSON"),
+        (entry(dtype="F8_E4M3", offsets=(0, 2)), bytes(2), "tensor 'x' is of type F8_E4M3; save it as one of F64, F32"),
+        (entry(dtype="C64", offsets=(0, 16)), bytes(16), "tensor 'x' is of type C64"),
+        # No memory is taken for what holds nothing.
+        (entry(shape=(0, 2**62), offsets=(0, 0)), b"", "damaged or cut short"),
+        (entry(shape=(1,) * 70, offsets=(0, 4)), bytes(4), "damaged or cut short"),
     ],
 )
-def test_broken_files(tmp_path, header, data, message):
-    path = hand_made(tmp_path / "bad.safetensors", header, data)
-    for read in (read_safetensors, read_safetensors_metadata):
-        with pytest.raises(WeightsFileError, match=message) as error:
-            read(path)
-        assert str(path) in str(error.value)
+def test_tensors_that_numpy_cannot_hold(tmp_path, tensor, data, message):
+    path = hand_made(tmp_path / "bad.safetensors", {"x": tensor}, data)
+    with pytest.raises(WeightsFileError, match=message) as error:
+        read_safetensors(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_a_name_that_occurs_sixty_thousand_times(tmp_path):
+    tensor = json.dumps(entry(dtype="I8", shape=(0,), offsets=(0, 0)), separators=(",", ":"))
+    path = hand_made(tmp_path / "x", b"{" + b",".join([f'"x":{tensor}'.encode()] * 60_000) + b"}")
+    with pytest.raises(WeightsFileError, match="/x: .*a name occurs twice"):
+        read_safetensors(path)
+
+
+def test_bytes_of_a_bool_are_true_or_false(tmp_path):
+    path = hand_made(tmp_path / "x", {"x": entry(dtype="BOOL", shape=(4,), offsets=(0, 4))}, bytes([0, 1, 2, 255]))
+    assert read_safetensors(path)["x"].view("u1").tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [(2**39, "its table would take 549,755,813,888 bytes"), (2**22 + 1, "where at most 4,194,304 are read")],
+)
+def test_a_table_that_is_too_long(tmp_path, length, message):
+    path = hand_made(tmp_path / "bad.safetensors", {"x": entry()}, bytes(8), length=length)
+    # The file is as long as it says, but takes no room on the disk.
+    os.truncate(path, min(length, 2**25) + 16)
+    with pytest.raises(WeightsFileError, match=message):
+        read_safetensors(path)
 
 
 def test_a_table_longer_than_the_file(tmp_path):
-    path = hand_made(tmp_path / "bad.safetensors", {"x": entry()}, bytes(8), length=2**39)
-    with pytest.raises(WeightsFileError, match="its table would take"):
+    path = hand_made(tmp_path / "bad.safetensors", {"x": entry()}, bytes(8), length=1000)
+    with pytest.raises(WeightsFileError, match="damaged or cut short"):
         read_safetensors(path)
+
+
+def test_folders_and_files_that_are_not_there(tmp_path):
+    for path, error in ((tmp_path, IsADirectoryError), (tmp_path / "absent", FileNotFoundError)):
+        with pytest.raises(error):
+            read_safetensors(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_written_files_honour_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write_safetensors(tmp_path / "x", {"x": np.ones(2)})
+    finally:
+        os.umask(old)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize(
@@ -173,7 +241,7 @@ def test_a_table_longer_than_the_file(tmp_path):
         (b"", "an empty file"),
         (b"<!doctype html>", "an HTML page"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
-        (b"abc", "not a safe"),
+        (b"abc", "not a safetensors file"),
     ],
 )
 def test_files_of_other_kinds(tmp_path, content, message):

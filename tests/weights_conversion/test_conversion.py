@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from keras_video_focalnet.weights.loading import read_state
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 from tests.golden import MICRO, expected, golden
+from tests.states import read_state
 from weights_conversion import conversion, keras_to_torch, torch_to_keras
 from weights_conversion.conversion import infer_options, same_values
 

@@ -71,7 +71,7 @@ def test_image_model_is_the_references():
 
 
 def test_keras2_weights_give_the_logits_of_the_keras2_port():
-    from keras_video_focalnet.weights.keras2_h5 import read_keras2_h5
+    from keras_video_focalnet.models.video_focalnet.keras2_h5 import read_keras2_h5
 
     config = json.loads((golden("keras2_h5") / "config.json").read_text())
     model = torch_reference.VideoFocalNet(

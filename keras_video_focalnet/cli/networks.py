@@ -1,0 +1,198 @@
+"""The models that commands take: built from the registry, or read from a file."""
+
+import contextlib
+import os
+
+import click
+
+from keras_video_focalnet.data.clip_rule import clip_rule
+from keras_video_focalnet.models import registry
+from keras_video_focalnet.utils.checks import did_you_mean
+from keras_video_focalnet.weights.formats import is_exported, is_path
+from keras_video_focalnet.weights.run_folder import find_weights, is_of_a_run, read_run
+
+MODEL = "nano"
+"""The model that commands use unless told otherwise; its weights ship in the package."""
+
+# By how much a softmax may leave the range of 0 to 1.
+ROUNDING = 1e-3
+
+
+def model_names():
+    """What `--model` takes: the short names of all builders, those of this package first."""
+    return [builder.short_name for builder in registry.builders().values()]
+
+
+class ModelNames(click.ParamType):
+    """The type of `--model`: the name of a model as the registry has them when a command is run, or a path."""
+
+    name = "model"
+
+    def convert(self, value, param, ctx):
+        """Give the short name of a model, or the path as it is."""
+        try:
+            return registry.find_builder(value).short_name
+        except ValueError:
+            if os.path.exists(os.path.expanduser(value)):
+                return value
+        meant = did_you_mean(value, model_names()) or "."
+        self.fail(f"{value!r} is not one of {', '.join(map(repr, model_names()))}, nor a file that is there{meant}")
+
+    def get_metavar(self, param, ctx=None):
+        """What stands in the help."""
+        return "NAME|PATH"
+
+
+def default_weights(model):
+    """The weights that a builder loads by default; "none" where it begins with random ones."""
+    return registry.find_builder(model).weights or "none"
+
+
+def model_and_weights(model, weights):
+    """The name of the model to build and the weights, whichever of the options `--model` and `--weights` says it.
+
+    Where either is a file or folder of a training run, the model is the one that the run trained.
+    """
+    if model not in model_names():
+        if weights is not None:
+            raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
+        model, weights = MODEL, model
+    if weights is not None and weights.lower() != "none" and is_path(weights):
+        trained = read_run(weights).get("model")
+        with contextlib.suppress(ValueError):
+            model = registry.find_builder(trained).short_name if isinstance(trained, str) else model
+    return model, default_weights(model) if weights is None else weights
+
+
+def build(model, **arguments):
+    """Call a builder."""
+    builder = registry.find_builder(model)
+    return registry.find_family(model).function(builder)(**arguments)
+
+
+def load_network(model, weights):
+    """Build or load the model that the options name."""
+    if weights.lower() == "none":
+        raise ValueError(
+            "--weights none would classify with random weights, which says nothing about the video; pass published "
+            "weights (see `video-focalnet models`) or a file."
+        )
+    from keras_video_focalnet.cli.backend import import_keras
+
+    keras = import_keras()
+    if not is_path(weights):
+        return build(model, weights=weights)
+    path = find_weights(weights)
+    if is_exported(path):
+        raise ValueError(
+            f"--weights {weights} is an exported model, which only runs: `video-focalnet predict --model {weights}` "
+            "runs it. Pass the .keras file or the run that it was exported from."
+        )
+    if not holds_model(path):
+        several = is_of_a_run(path) and read_run(path).get("multi_label")
+        return build(model, weights=weights, **({"classifier_activation": "sigmoid"} if several else {}))
+    # This registers the classes that a .keras file names.
+    registry.architectures()
+    network = _load_whole_model(keras, path)
+    taken, given = network.input_shape, network.output_shape
+    if not isinstance(taken, tuple) or len(taken) != 5 or taken[-1] != 3 or len(given) != 2:
+        raise ValueError(
+            f"--weights {weights} is a model from {taken} to {given}; pass one that takes (batch, frames, height, "
+            "width, 3) and gives (batch, classes)."
+        )
+    return network
+
+
+def load_file(model):
+    """Load what `export` wrote."""
+    from keras_video_focalnet.exporting.runtime import load_exported
+
+    network = load_exported(model)
+    if network.contract.outputs == ("features",):
+        raise ValueError(f"--model {model} gives features, no classes; pass one that was exported with its classifier.")
+    return network
+
+
+def _load_whole_model(keras, path):
+    from keras_video_focalnet.weights.files import DESCRIPTIONS, sniff
+    from keras_video_focalnet.weights.model_bounds import check_whole_model
+
+    kind = sniff(path)
+    if kind != "zip":
+        raise ValueError(
+            f"{path}: it is {DESCRIPTIONS[kind]}, not a .keras file; pass one that model.save wrote whole."
+        )
+    try:
+        check_whole_model(path)
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras tells of damage by nearly any exception.
+        raise ValueError(
+            f"{path}: the model cannot be loaded, it is damaged or needs classes that are not there "
+            f"({type(error).__name__}: {str(error)[:300]})."
+        ) from error
+
+
+def class_names(network, given=None):
+    """Names of a model's classes and where they come from: `--labels`, the model, their number, or nowhere."""
+    from keras_video_focalnet.evaluation.predictions import default_names, numbered
+    from keras_video_focalnet.labels import load_labels
+
+    classes = network.contract.classes if hasattr(network, "contract") else network.output_shape[-1]
+    if given is not None:
+        names = load_labels(os.path.expanduser(given))
+        if len(names) != classes:
+            raise ValueError(f"--labels {given}: it has {len(names)} names but the model has {classes} classes.")
+        return names, "given"
+    if labels := _own_labels(network):
+        return list(labels), "model"
+    names = default_names(classes)
+    return (numbered(classes), "none") if names is None else (names, "assumed")
+
+
+def _own_labels(network):
+    if hasattr(network, "contract"):
+        return network.labels
+    from keras_video_focalnet.models.around import labels_inside
+
+    return labels_inside(network)
+
+
+def clip_size(network):
+    """The frames of a clip and their `(height, width)` that a model takes."""
+    rule = clip_rule(network)
+    return rule.num_frames, rule.size
+
+
+def resize_rule(network):
+    """How `read_clip` and `CenterCrop` resize and crop a frame for a model."""
+    return clip_rule(network).resize_rule
+
+
+def scores_of(network, clips):
+    """What a model gives for clips as shares of 1, whether it gives scores or logits."""
+    import numpy as np
+
+    if hasattr(network, "contract"):
+        scores = network.predict(clips)
+    else:
+        scores = network.predict(as_input(network, clips), verbose=0)
+    scores = np.asarray(scores, np.float64)
+    if scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING:
+        # A model that gives logits: as shares of 1 they can be drawn as bars, in the same order.
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        scores = scores / scores.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def as_input(network, clips):
+    """Pixels as a Keras model takes them: as they are, or normalized where a network of ours does not do that itself.
+
+    Models of other makes are taken to know what to do with pixels.
+    """
+    prepare = clip_rule(network).prepare
+    return clips.astype("float32") if prepare is None else prepare(clips)
+
+
+def holds_model(path):
+    """Whether a file, or what a run left in a folder, is a `.keras` file, which holds the model too."""
+    return is_path(path) and find_weights(path).suffix.lower() == ".keras"

@@ -1,0 +1,133 @@
+"""Damage that a video is read in spite of: how much was lost, told once for each file."""
+
+import bisect
+import collections
+import contextlib
+import dataclasses
+import functools
+import typing
+import warnings
+from collections.abc import Iterator
+
+if typing.TYPE_CHECKING:
+    import av
+
+    from keras_video_focalnet.data.video_file import VideoPath
+
+
+class DamageMetError(Exception):
+    """Damage was met by threads that decode frames side by side, which do not always make the same of it."""
+
+
+@dataclasses.dataclass
+class Damage:
+    """What was met while a video was decoded.
+
+    Attributes:
+        packets: How many packets were decoded.
+        lost: Packets that the decoder refused, so that their frames are missing or the frame before stands for them.
+        marked: Frames that the decoder marks as damaged.
+        broken_off: Whether the packets end in an error.
+    """
+
+    packets: int = 0
+    lost: int = 0
+    marked: int = 0
+    broken_off: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many packets and frames were lost or marked."""
+        return self.lost + self.marked
+
+    def tell(self, path: "VideoPath") -> None:
+        """Warn of what was met, if anything, once a process for each file."""
+        told = _told(str(path))
+        if not self.count and not self.broken_off or told:
+            return
+        parts = [f"{self.lost} give no frame"] * bool(self.lost)
+        parts += [f"{self.marked} frames show errors"] * bool(self.marked)
+        parts += ["the rest cannot be read"] * self.broken_off
+        told.append(f"is damaged: of {self.packets} packets that were decoded {', '.join(parts)}.")
+        warnings.warn(f"{path} {told[0]} Copy or download it again if you can.", stacklevel=3)
+
+
+class InOrder:
+    """What is shown of a codec whose packets come in the order of display, each with one frame: in place of one that
+    the decoder does not give the frame before it stands, as players do, and at the beginning the first that comes.
+    """
+
+    def __init__(self):
+        self._awaited = collections.deque()
+        self._last = None
+
+    def add(
+        self, packet: "av.Packet | None", frames: list["av.VideoFrame"]
+    ) -> list[tuple[int | None, "av.VideoFrame"]]:
+        """The presentation times and frames that are shown after a packet, of which `frames` came; None is the end."""
+        shown = []
+        if packet is not None and not packet.is_discard:
+            self._awaited.append(packet.pts)
+        for frame in frames:
+            if frame.pts not in self._awaited:
+                continue
+            while (time := self._awaited.popleft()) != frame.pts:
+                shown.append((time, self._last or frame))
+            shown.append((time, frame))
+            self._last = frame
+        if packet is None and self._last is not None:
+            shown += [(time, self._last) for time in self._awaited]
+            self._awaited.clear()
+        return shown
+
+
+class Withheld:
+    """Presentation times of packets that no decoder was given: the frame shown before each is shown in its place."""
+
+    def __init__(self):
+        self._times = []
+        self._last = None
+
+    def add(self, time: int) -> None:
+        """Add a packet."""
+        bisect.insort(self._times, time)
+
+    def fill(self, items: list[tuple], end: bool) -> list[tuple]:
+        """The presentation times and frames that are shown, of those that a decoder gave; `end` tells whether to show
+        all that is left.
+        """
+        shown = []
+        for time, frame in items:
+            while self._times and time is not None and self._times[0] < time:
+                shown.append((self._times.pop(0), self._last or frame))
+            shown.append((time, frame))
+            self._last = frame
+        if end and self._last is not None:
+            shown += [(time, self._last) for time in self._times]
+            self._times.clear()
+        return shown
+
+
+def damage_told(path: "VideoPath") -> str | None:
+    """What this process has warned of the damage of a file; None where it met none."""
+    return next(iter(_told(str(path))), None)
+
+
+@contextlib.contextmanager
+def naming(path: "VideoPath") -> Iterator[None]:
+    """Turn an error of FFmpeg into one that names the file and the remedy."""
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise ValueError(
+            f"{path} cannot be decoded ({error.strerror or error}); it is damaged, or of a kind that this build of "
+            "FFmpeg does not convert: copy or download it again, or convert it to H.264."
+        ) from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _told(path):
+    """A list of what was told of a file: the same each time that it is asked for."""
+    return []

@@ -1,0 +1,183 @@
+"""Decode a video in order: the frames between two times."""
+
+import contextlib
+import itertools
+import math
+import typing
+from collections.abc import Callable, Iterator
+
+from keras_video_focalnet.data.damage import Damage, DamageMetError, InOrder, Withheld
+from keras_video_focalnet.data.nal_units import is_disposable, is_idr
+from keras_video_focalnet.data.video import DEFAULT_RATE, SEEK_MARGIN, TIME_TOLERANCE, OpenVideo, check_window
+from keras_video_focalnet.data.video_file import warn_once
+
+if typing.TYPE_CHECKING:
+    import av
+
+# A video is given up after as many packets in a row of which no frame comes: minutes of it.
+MOST_WITHOUT_FRAME = 20_000
+# Each picture of an animation is painted whole, however few bytes it has: that takes some seconds.
+ANIMATIONS = {"gif", "apng", "webp"}
+MOST_PAINTED = 20_000_000_000
+
+
+def iterate_frames(
+    open_file: Callable[[], OpenVideo], start: float | None = None, end: float | None = None
+) -> Iterator[tuple[float, "av.VideoFrame"]]:
+    """Every decodable frame between two times, in the order of display, with its seconds, which never go back.
+
+    Damaged packets are passed over, as players do. Frames before `start` are skipped by seeking where the container
+    allows it; what comes out is the same. The file that `open_file` opens is closed at the end.
+
+    Where damage is met, decoding begins anew at the beginning in one thread and goes on from where it was: what threads
+    make of damage depends on which is faster, and what comes after it on where decoding began.
+    """
+    check_window(start, end)
+    given = 0
+    attempts = [(start - SEEK_MARGIN, False)] if start and start > SEEK_MARGIN else []
+    for seek_to, lenient in (*attempts, (None, False), (None, True)):
+        frames = _window(open_file, start, end, seek_to, lenient)
+        with contextlib.closing(frames), contextlib.suppress(DamageMetError):
+            for item in itertools.islice(frames, given, None):
+                given += 1
+                yield item
+            return
+
+
+def _window(open_file, start, end, seek_to, lenient):
+    """`(seconds, frame)` between two times, decoded from the key frame before `seek_to` on, or from the beginning."""
+    video, damage, reached = open_file(), Damage(), seek_to is None
+    with contextlib.closing(video):
+        if lenient:
+            video.pass_over_damage()
+        if seek_to is not None:
+            _seek(video, seek_to)
+        try:
+            for seconds, frame in _timed(video, damage, open_file if lenient else None):
+                if not reached and (seconds > seek_to or frame.time is None):
+                    raise DamageMetError
+                reached = True
+                if end is not None and seconds >= end - TIME_TOLERANCE:
+                    return
+                if start is None or seconds >= start - TIME_TOLERANCE:
+                    yield seconds, frame
+            if not reached:
+                raise DamageMetError
+        finally:
+            if lenient or not damage.count:
+                damage.tell(video.path)
+
+
+def _seek(video, seconds):
+    """Go to the key frame before a time, or raise a `DamageMetError` where the file cannot be sought."""
+    import av
+
+    if video.origin is None:
+        raise DamageMetError
+    try:
+        video.container.seek(video.stream.start_time + int(seconds / video.stream.time_base), stream=video.stream)
+    except av.error.FFmpegError as error:
+        raise DamageMetError from error
+
+
+def _timed(video, damage, reopen):
+    """`(seconds, frame)` of all that is shown from here on."""
+    origin, base, seconds = video.origin, video.stream.time_base, None
+    for time, frame in _shown(video, damage, reopen):
+        if frame.interlaced_frame:
+            warn_once(str(video.path), "is interlaced: a frame shows both of its fields, half a frame apart.")
+        if time is None:
+            # Raw streams carry no times.
+            seconds = 0.0 if seconds is None else seconds + 1 / (video.header.rate or DEFAULT_RATE)
+        else:
+            time = float(time) * base.numerator / base.denominator
+            origin = time if origin is None else origin
+            seconds = time - origin if seconds is None else max(seconds, time - origin)
+        yield seconds, frame
+
+
+def _shown(video, damage, reopen):
+    """The presentation time, or None, and the frame of all that a decoder shows from here on.
+
+    Damage raises a `DamageMetError` unless `reopen` opens the file anew. A decoder that met damage may decode what is
+    sound in another way. So each packet that nothing after it looks back beyond goes to a new one, and damaged packets
+    that nothing is predicted from go to none: a second decoder tries them, and the frame before is shown instead.
+    """
+    shown, codec, withheld = InOrder() if video.in_order else None, video.stream.codec_context, Withheld()
+    name, latest, latest_shown = codec.codec.canonical_name, -math.inf, -math.inf
+    with contextlib.ExitStack() as opened:
+        decoder, scout, met, without_frame = video, None, 0, 0
+        for packet in video.packets():
+            frames, full = [], packet is not None and packet.size > 0
+            damage.packets += full
+            if without_frame > MOST_WITHOUT_FRAME:
+                damage.broken_off = True
+                break
+            _check_painted(video, damage.packets)
+            damage.broken_off |= packet is None
+            if reopen and full and (scout is None or is_idr(packet, name, codec.extradata)):
+                if scout is not None:
+                    frames += _decoded(decoder, None, damage, reopen)
+                    decoder.stream.codec_context.flush_buffers()
+                if scout is None or damage.count > met:
+                    opened.close()
+                    decoder, scout = (opened.enter_context(contextlib.closing(reopen())) for _ in range(2))
+                    decoder.pass_over_damage()
+                    scout.stream.thread_count = 1
+                    met = damage.count
+            if reopen and full and name == "h264" and _fails(scout, packet) and is_disposable(packet, codec.extradata):
+                withheld.add(packet.pts)
+                damage.lost += 1
+            else:
+                frames += _decoded(decoder, packet, damage, reopen)
+            without_frame = 0 if frames else without_frame + 1
+            if shown is None:
+                items = withheld.fill([(frame.pts, frame) for frame in frames], not full)
+            else:
+                items = shown.add(packet if full else None, frames)
+                damage.lost += sum(time != frame.pts for time, frame in items)
+            if damage.count and not reopen:
+                raise DamageMetError
+            yield from items
+            if full and packet.pts is not None and not packet.is_discard:
+                latest = max(latest, packet.pts)
+            latest_shown = max([latest_shown, *(time for time, _ in items if time is not None)])
+    # Threads say nothing of damage to the last packets, but that they give no frame.
+    if latest_shown < latest and not reopen and video.stream.thread_count != 1:
+        raise DamageMetError
+
+
+def _check_painted(video, pictures):
+    """Raise where an animation has more pictures than can be painted in reasonable time."""
+    codec = video.stream.codec_context
+    if codec.name in ANIMATIONS and pictures * codec.width * codec.height > MOST_PAINTED:
+        raise ValueError(
+            f"{video.path} is an animation of more than {pictures - 1} pictures of {codec.width} x {codec.height} "
+            "pixels; convert it to a video, such as MP4, with FFmpeg."
+        )
+
+
+def _fails(video, packet):
+    """Whether a decoder that stops at damage refuses a packet."""
+    import av
+
+    try:
+        video.decode(packet)
+    except av.error.FFmpegError:
+        return True
+    return False
+
+
+def _decoded(video, packet, damage, lenient):
+    """The frames that come of a packet, None for the end; what is lost is counted."""
+    import av
+
+    try:
+        frames = video.decode(packet)
+    except av.error.FFmpegError as error:
+        if not lenient:
+            raise DamageMetError from error
+        damage.lost += packet is not None and packet.size > 0 and not video.in_order
+        return []
+    damage.marked += sum(frame.is_corrupt for frame in frames)
+    return frames

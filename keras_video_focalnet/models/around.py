@@ -1,0 +1,75 @@
+"""What any Keras model that maps a clip to scores takes: one of ours, one built around ours, or another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_video_focalnet.models.inputs import FRAMES
+from keras_video_focalnet.models.network import Network, find_networks
+from keras_video_focalnet.models.preprocessing import IMAGENET, Preprocessing
+
+# Operations that bring pixels into the range that the layers after them want.
+_PREPARING_LAYERS = (keras.layers.Rescaling, keras.layers.Normalization, keras.layers.Lambda)
+_PREPARING_OPERATIONS = frozenset({"Subtract", "Divide", "TrueDivide", "Multiply"})
+
+
+def preprocessing_inside(model: keras.Model) -> Preprocessing:
+    """The preprocessing of the networks of ours in a model; what most models take where there is none.
+
+    Raises:
+        ValueError: The model holds networks that take frames differently.
+    """
+    rules = {network.preprocessing for network in find_networks(model)} or {IMAGENET}
+    if len(rules) > 1:
+        raise ValueError(f"the networks in the model {model.name!r} take frames that are prepared differently.")
+    return rules.pop()
+
+
+def takes_pixels(model: keras.Model) -> bool:
+    """Whether a model takes pixels of 0 to 255 as they are read.
+
+    A model without a network of ours is taken to know what to do with pixels. Around a network that does not normalize
+    them itself, a layer in front of it may do so.
+    """
+    return all(network.normalizes or _prepared_before(model, network) for network in find_networks(model))
+
+
+def labels_inside(model: keras.Model) -> tuple[str, ...] | None:
+    """The class names of a model, or of the model inside it whose scores it gives; None where it has none."""
+    labels = getattr(model, "labels", None)
+    if labels is None and isinstance(end := last_operation(model), keras.Model):
+        return labels_inside(end)
+    return None if labels is None else tuple(labels)
+
+
+def last_operation(model: keras.Model) -> Any:
+    """The layer, model or operation whose output is the model's; None where the model is no functional one."""
+    outputs = getattr(model, "outputs", None)
+    return outputs[0]._keras_history.operation if outputs else None
+
+
+def _prepared_before(model: keras.Model, network: Network) -> bool:
+    """Whether an operation between the model's input and the network brings pixels into another range."""
+    if network.model is model:
+        entries = [layer.input for layer in model.layers if layer.name == FRAMES]
+        return any(_prepares(operation) for entry in entries for operation in _before(model, entry))
+    for layer in model.layers:
+        if isinstance(layer, keras.Model) and any(found.model is network.model for found in find_networks(layer)):
+            own = {id(operation) for operation in getattr(model, "operations", model.layers)}
+            taken = [tensor for node in layer._inbound_nodes for tensor in node.input_tensors]
+            # The layer may be part of other models too.
+            taken = [tensor for tensor in taken if id(tensor._keras_history.operation) in own]
+            before = [operation for tensor in taken for operation in _before(model, tensor)]
+            return any(map(_prepares, before)) or _prepared_before(layer, network)
+    return False
+
+
+def _before(model: keras.Model, tensor: Any) -> list[Any]:
+    """The operations that a tensor inside a model comes from."""
+    return keras.Model(model.inputs, tensor).operations
+
+
+def _prepares(operation: Any) -> bool:
+    return isinstance(operation, _PREPARING_LAYERS) or type(operation).__name__ in _PREPARING_OPERATIONS

@@ -1,0 +1,210 @@
+"""Builders in the convention of `keras.applications`, and weights for models that are built already."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_video_focalnet.models import registry
+from keras_video_focalnet.models.classifier import VideoClassifier, constructor_arguments
+from keras_video_focalnet.models.network import Network, find_network
+from keras_video_focalnet.weights.errors import WeightsFileError
+from keras_video_focalnet.weights.keras3_file import variable_paths
+from keras_video_focalnet.weights.loading import Layout, classes_of, classifier_paths, open_weights, read_state
+from keras_video_focalnet.weights.run_folder import is_numbered
+from keras_video_focalnet.weights.slots import State
+
+# The order in which `keras.applications` takes its arguments.
+_FIRST = ("include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation")
+_SECOND = ("include_preprocessing", "name")
+_DOC = """{summary}
+
+Args:
+    include_top: Whether the model has its classifier.
+    weights: None (random), the name of published weights ({published}), a path (.pth, .h5, .weights.h5, .keras,
+        .safetensors, the folder of a training run), a URL or `hf://user/repo/file`.
+    input_tensor: A Keras tensor of shape `(batch, frames, height, width, 3)` to build upon.
+    input_shape: `(frames, height, width, 3)`, default {shape} or what the weights were trained on; frames may be
+        None.
+    pooling: Without the classifier: None, "avg" or "max", see `{model}`.
+    classes: Number of classes; None means the weights' own count, else {classes}. Where it differs from the weights'
+        count, all but the classifier is loaded, with a warning.
+    classifier_activation: Activation of the classifier; None gives logits.
+    include_preprocessing: True takes pixels of 0 to 255, False takes what
+        `preprocess_input(x, preprocessing=model.preprocessing)` gives.
+    name: Name of the model.
+    **options: Any further argument of `{model}`, with the defaults shown above.
+
+Returns:
+    A `{model}`.
+
+Raises:
+    TypeError: An argument is unknown.
+    ValueError: Arguments or weights do not fit; the message names the remedy.
+
+Example:
+
+>>> model = {name}(weights=None, classes=10)
+>>> model.output_shape
+(None, 10)
+"""
+
+
+def builder(
+    architecture: type[VideoClassifier], builders: tuple[registry.Builder, ...], **preset
+) -> Callable[[Callable], Callable[..., VideoClassifier]]:
+    """Make a builder of a function whose body is `return NAME.build(*args, **kwargs)`.
+
+    The function gets a signature that shows every argument with its default: those of `keras.applications` first, then
+    the architecture's own.
+
+    Args:
+        architecture: The class that it builds.
+        builders: The family's builders; the one of the function's name tells the default weights and shape.
+        **preset: Arguments of the class that make this configuration.
+    """
+
+    def decorate(function: Callable) -> Callable[..., VideoClassifier]:
+        entry = next(entry for entry in builders if entry.name == function.__name__)
+        own = constructor_arguments(architecture)
+        defaults = {**architecture.load_options, **{name: argument.default for name, argument in own.items()}}
+        defaults |= {"weights": entry.weights, "input_shape": None, "classes": None, "labels": None, **preset}
+        names = dict.fromkeys((*_FIRST, *_SECOND, *architecture.load_options, *own))
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [inspect.Parameter(name, kind, default=defaults.get(name)) for name in names]
+        function.__signature__ = inspect.Signature(parameters, return_annotation=architecture)
+        function.__doc__ = inspect.cleandoc(_DOC).format(
+            summary=inspect.cleandoc(function.__doc__),
+            name=entry.name,
+            model=architecture.__name__,
+            shape=entry.input_shape,
+            classes=own["classes"].default,
+            published=f"default {entry.weights!r}; `list_models()` tells which exist",
+        )
+        function.build = functools.partial(_build, function, architecture, entry)
+        return function
+
+    return decorate
+
+
+def layout_of(architecture_name: str) -> Layout:
+    """Where the weights of a builder are found, and how its family's files are read."""
+    family = registry.find_family(architecture_name)
+    find = functools.partial(registry.find_entry, architecture_name)
+    return Layout(find, family.reader, family.architecture().classifier_tensors)
+
+
+def read_weights(path: str | os.PathLike, architecture_name: str) -> tuple[State, list[str] | None]:
+    """Read a file of weights of a builder's family as a state in the reference's names, without a model.
+
+    Returns:
+        The state, and the class names that the file carries, or None.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        WeightsFileError: It cannot be read; the message names the file and the first offending thing.
+    """
+    return read_state(path, layout_of(architecture_name))
+
+
+def _build(function: Callable, architecture: type[VideoClassifier], entry: registry.Builder, *args, **kwargs):
+    """Build a model from a builder's arguments: check them, open the weights, build, load."""
+    signature = function.__signature__
+    unknown = next((name for name in kwargs if name not in signature.parameters), None)
+    if unknown is not None:
+        raise TypeError(f"{entry.name} has no argument {unknown!r}; it has {', '.join(signature.parameters)}.")
+    bound = signature.bind(*args, **kwargs)
+    takes_labels = "labels" not in bound.arguments
+    bound.apply_defaults()
+    arguments = bound.arguments
+    options = {name: arguments.pop(name) for name in architecture.load_options}
+    weights = arguments.pop("weights")
+    # What cannot be built is refused before anything is downloaded.
+    architecture.check_load_options(**options)
+    if arguments["input_tensor"] is None and arguments["input_shape"] is None:
+        arguments["input_shape"] = registry.default_shape(entry.name, weights)
+    architecture.check_shape(arguments)
+    opened = open_weights(weights, layout_of(entry.name))
+    classes = classes_of(opened.state, architecture.classifier_tensors)
+    if arguments["classes"] is None:
+        arguments["classes"] = classes or constructor_arguments(architecture)["classes"].default
+    if takes_labels and arguments["include_top"] and arguments["classes"] == classes:
+        arguments["labels"] = opened.labels
+    model = architecture(**arguments)
+    opened.load(lambda state, origin: load_state(model.network, state, origin, **options))
+    return model
+
+
+def load_state(network: Network, state: State, origin: str, **options) -> list[str]:
+    """Move a state, in the reference's names or in those of a Keras 3 file, into a network.
+
+    `origin` is what to call it in messages, `options` are the architecture's `load_options`. Returns the names that the
+    state did not have or that were left as they were.
+    """
+    if state and all(name.startswith("layers/") for name in state):
+        state = _renamed(network, state, variable_paths(network.model))
+    elif state and is_numbered(state):
+        state = _renamed(network, state, _numbers(network, state, origin))
+    return network.load_state(state, origin, **options)
+
+
+def _numbers(network: Network, state: State, origin: str) -> dict[int, str]:
+    """Tell under which number a run saves each variable of a network."""
+    weights = network.model.weights
+    # A run trains with a classifier, which has two arrays at the end.
+    if len(state) != len(weights) + 2 * (network.classifier is None):
+        raise WeightsFileError(
+            f"{origin}: a run saved {len(state)} arrays in it and the model has {len(weights)}. Build the model that "
+            "the run trained, or pass the run's model.keras."
+        )
+    return {id(variable): f"{number:05d}" for number, variable in enumerate(weights)}
+
+
+def _renamed(network: Network, state: State, paths: dict[int, str]) -> State:
+    """A state in the reference's names, where `paths` tells the name of each variable of the network in the state."""
+    known = {paths[id(slot.variable)]: (name, slot) for name, slot in network.slots().items()}
+    renamed = {}
+    for path, array in state.items():
+        name, slot = known.get(path, (path, None))
+        # A classifier of other classes is moved too, so that it is told apart and left out.
+        fits = slot is not None and (array.shape == tuple(slot.variable.shape) or array.ndim == len(slot.axes))
+        renamed[name] = slot.to_reference(array) if fits else array
+    classifier = classifier_paths(state)
+    if network.classifier is None and classifier and classifier[0] in renamed:
+        for name, path in zip(network.architecture.classifier_tensors, classifier, strict=True):
+            renamed[name] = renamed.pop(path).T
+    return renamed
+
+
+def load_weights(model: keras.Model, weights: str | os.PathLike | None, **options: Any) -> list[str]:
+    """Load a file of weights into a model that is built already, whatever its options.
+
+    Args:
+        model: A built `VideoClassifier`, or a model around one.
+        weights: A path (of a training run's folder too) or a URL, as the builders take; None leaves the model as it is.
+        **options: The architecture's `load_options`: for a Video-FocalNet `temporal_init`, `"identity"` (default) or
+            `"random"`, what becomes of a temporal branch that the weights do not have.
+
+    Returns:
+        List of the reference's names of what was left as it was: a classifier with other classes, a temporal branch.
+
+    Raises:
+        ValueError: The weights do not fit, and the message names the first tensor that does not; or an option is
+            unknown, before anything is opened.
+
+    Example:
+        >>> model = VideoFocalNet(embed_dim=8, depths=(1, 1, 2, 1), input_shape=(8, 48, 48, 3), classes=7)
+        >>> load_weights(model, "tests/data/micro/checkpoint.pth")
+        []
+    """
+    network = find_network(model)
+    network.architecture.check_load_options(**options)
+    architecture = network.architecture
+    layout = Layout(None, registry.family_of(architecture).reader, architecture.classifier_tensors)
+    opened = open_weights(weights, layout)
+    return opened.load(lambda state, origin: load_state(network, state, origin, **options))

@@ -1,0 +1,90 @@
+"""Files and folders that are written completely or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Opens a file that takes its name only once all of it is written.
+
+    The bytes go to a temporary name in the same folder, reach the disk, and then replace `path` in one step. When
+    the block raises, `path` is as it was and the temporary file is gone. Two processes may write one path at once:
+    the last to end wins, and a reader sees one file or the other, never a mixture.
+
+    Args:
+        path: Where the file shall be; its folder must exist.
+
+    Yields:
+        A binary file open for writing.
+
+    Raises:
+        OSError: The file cannot be written.
+
+    Example:
+    >>> with atomic_write("weights.bin") as file:
+    ...     _ = file.write(b"123")
+    """
+    path = Path(path)
+    # `open` honours the umask, as a plain write would; tempfile's own files are readable by their owner alone.
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Makes a temporary folder whose contents go to `path`'s folder once all of them are written.
+
+    It is for writers that take a path and for results of several files. The temporary folder lies beside `path`. When
+    the block ends, everything in it is moved to the folder of `path`, what is named as `path` last: once it is there,
+    the others are too. When the block raises, nothing is moved. A folder that is in the way is replaced completely.
+
+    Args:
+        path: Where the file or folder shall be; its folder must exist.
+
+    Yields:
+        The path to write to: `path`'s name in the temporary folder.
+
+    Raises:
+        OSError: Something cannot be moved.
+
+    Example:
+    >>> with atomic_folder("model.keras") as temporary:
+    ...     VideoFocalNetNano().save(temporary)
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name[:100]}.", dir=path.parent) as folder:
+        yield Path(folder) / path.name
+        for part in sorted(Path(folder).iterdir(), key=lambda part: part.name == path.name):
+            _replace(part, path.parent / part.name)
+
+
+def _replace(source, target):
+    """Moves a file or folder; a folder that is at `target` goes only once the new one has its name."""
+    if not target.is_dir():
+        os.replace(source, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    try:
+        os.replace(target, old / target.name)
+        os.replace(source, target)
+    except BaseException:
+        if not target.exists():
+            os.replace(old / target.name, target)
+        os.rmdir(old)
+        raise
+    shutil.rmtree(old)

@@ -1,0 +1,47 @@
+"""Addresses of files of weights: what is refused, what they are called, and what of them may be shown."""
+
+import re
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+SCHEMES = ("https", "http", "file")
+
+_SECRET = re.compile(r"(?<=://)[^/?#\s]*@")
+
+
+def without_secret(text: str) -> str:
+    """Gives an address, or a text with addresses, without the names and passwords before the hosts."""
+    return _SECRET.sub("", text)
+
+
+def check_address(address: str, given: str) -> None:
+    """Checks that an address can be fetched from; `given` is what to call it in messages."""
+    given = without_secret(given)
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(
+            f"{given} is no valid address ({without_secret(str(error))}); write https://HOST/PATH."
+        ) from None
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"{given} has the scheme {parts.scheme!r}; use an address of https, http or file.")
+    if parts.scheme == "file" and host not in (None, "localhost"):
+        raise ValueError(
+            f"{given} names the host {host!r}, and files of other machines are not read; write file:///PATH with "
+            "three slashes, or the path alone."
+        )
+    if parts.scheme != "file" and not host:
+        raise ValueError(f"{given} names no host; write {parts.scheme}://HOST/PATH.")
+
+
+def local_path(address: str) -> Path:
+    """Gives the path that an address of this machine's files names."""
+    return Path(url2pathname(urlsplit(address).path))
+
+
+def source_name(url: str) -> str:
+    """Gives the file name at the end of an address, safe as a name on any file system."""
+    name = PurePosixPath(unquote(urlsplit(url).path).replace("\\", "/")).name
+    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip(".")[-150:] or "weights"

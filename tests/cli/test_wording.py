@@ -1,0 +1,68 @@
+"""What functions say to their callers, in the words of a command's options."""
+
+import subprocess
+import sys
+import warnings
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from keras_video_focalnet.cli.wording import SpokenGroup, in_options
+
+pytestmark = pytest.mark.backend_free
+
+OPTIONS = [
+    click.Option(["--weights"]),
+    click.Option(["--start"], type=float),
+    click.Option(["--resume"], is_flag=True),
+    click.Option(["--set", "changes"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("weights='a b.pth': there is no such file.", "--weights a b.pth: there is no such file."),
+        ("it lies at or after start=9.0.", "it lies at or after --start 9.0."),
+        ("it lies after start=9.", "it lies after --start 9."),
+        ("out holds a run; pass resume=True to go on with it.", "out holds a run; pass --resume to go on with it."),
+        ("x has 9 classes and the model 4. Pass classes=9 (or None) to load it.", "x has 9 classes and the model 4."),
+        ("Pass weights='k400' to load it. It helps.", "Pass --weights k400 to load it. It helps."),
+        ("the backend has val_loss=0.5", "the backend has val_loss=0.5"),
+        ("changes='a' is no option", "--set a is no option"),
+    ],
+)
+def test_arguments_become_options(text, spoken):
+    assert in_options(text, OPTIONS) == spoken
+
+
+def test_errors_and_warnings_are_one_line_without_a_place_in_the_source(capfd):
+    @click.group(cls=SpokenGroup)
+    def group():
+        pass
+
+    @group.command()
+    @click.option("--weights")
+    def go(weights):
+        # Under pytest warnings are recorded, so this one is formatted here.
+        click.echo(warnings.formatwarning("weights='x' is old", UserWarning, "file.py", 3), nl=False)
+        raise click.ClickException("weights='x' is not there")
+
+    before = warnings.formatwarning
+    result = CliRunner().invoke(group, ["go"])
+    assert result.output == "Warning: --weights x is old\nError: --weights x is not there\n"
+    assert result.exit_code == 1
+    assert warnings.formatwarning is before
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["predict", "--weights", "k4000", "a.mp4"]])
+def test_the_module_is_the_command(arguments):
+    run = subprocess.run(
+        [sys.executable, "-m", "keras_video_focalnet", *arguments], capture_output=True, text=True, timeout=300
+    )
+    if arguments == ["--version"]:
+        assert run.stdout.startswith("video-focalnet, version ")
+    else:
+        assert run.stderr.startswith("Error: --weights k4000 is not published for VideoFocalNetNano. Use one of")
+        assert len(run.stderr.splitlines()) == 1

@@ -1,0 +1,108 @@
+"""The checks that Keras applies to its own layers, of every public layer: `keras.src.testing.TestCase.run_layer_test`.
+
+They build the layer, call it symbolically and eagerly, train it, save, load and clone it, and try half precision.
+"""
+
+import keras
+import numpy as np
+from keras.src import testing
+
+from keras_video_focalnet import layers
+from keras_video_focalnet.data.image_layers import ClipAugmentation
+
+TOKENS = (2, 4, 6 * 5, 8)
+CLIPS = (2, 4, 12, 10, 3)
+
+
+class KerasLayerChecks(testing.TestCase):
+    def check(self, layer, kwargs, shape, output, weights, seeds=0, masking=False, stateless=False):
+        self.run_layer_test(
+            layer,
+            init_kwargs=kwargs,
+            input_shape=shape,
+            expected_output_shape=output,
+            expected_num_trainable_weights=weights,
+            expected_num_non_trainable_weights=0,
+            expected_num_seed_generators=seeds,
+            expected_num_losses=0,
+            supports_masking=masking,
+            run_training_check=True,
+            run_mixed_precision_check=True,
+            assert_built_after_instantiation=stateless,
+        )
+
+    def test_patches(self):
+        kwargs = {"embed_dim": 8, "grid_size": (9, 12)}
+        self.check(layers.PatchEmbedding, kwargs, (2, 4, 108, 3), (2, 4, 6, 8), 4)
+
+    def test_tubelets(self):
+        kwargs = {"embed_dim": 8, "grid_size": (8, 12), "tubelet_size": 2}
+        self.check(layers.PatchEmbedding, kwargs, (2, 4, 96, 3), (2, 2, 6, 8), 4)
+
+    def test_overlapping_patches(self):
+        kwargs = {"embed_dim": 8, "grid_size": (8, 12), "use_conv_embed": True, "patch_size": 2}
+        self.check(layers.PatchEmbedding, kwargs, (2, 4, 96, 3), (2, 4, 24, 8), 4)
+
+    def test_dense(self):
+        kwargs = {"units": 6, "activate": True}
+        self.check(layers.FusedDense, kwargs, TOKENS, (*TOKENS[:-1], 6), 2, masking=True)
+
+    def test_dense_with_several_outputs(self):
+        output = ((*TOKENS[:-1], 6), (*TOKENS[:-1], 2))
+        self.check(layers.FusedDense, {"units": (6, 2)}, TOKENS, output, 2, masking=True)
+
+    def test_layer_normalization(self):
+        self.check(layers.FusedLayerNormalization, {"epsilon": 1e-3}, TOKENS, TOKENS, 2, masking=True)
+
+    def test_dropout(self):
+        kwargs = {"rate": 0.3, "seed": 1}
+        self.check(layers.ReplayableDropout, kwargs, TOKENS, TOKENS, 0, seeds=1, masking=True, stateless=True)
+
+    def test_layer_scale(self):
+        self.check(layers.LayerScale, {"initial_value": 0.5}, TOKENS, TOKENS, 1, masking=True)
+
+    def test_stochastic_depth(self):
+        kwargs = {"rate": 0.3, "per": "clip", "seed": 1}
+        self.check(layers.StochasticDepth, kwargs, TOKENS, TOKENS, 0, seeds=1, masking=True, stateless=True)
+
+    def test_stochastic_depth_that_drops_nothing(self):
+        self.check(layers.StochasticDepth, {"rate": 0}, TOKENS, TOKENS, 0, masking=True, stateless=True)
+
+    def test_focal_modulation(self):
+        kwargs = {"embed_dim": 8, "grid_size": (6, 5)}
+        self.check(layers.SpatioTemporalFocalModulation, kwargs, TOKENS, (TOKENS,) * 3, 14)
+
+    def test_focal_modulation_with_every_option(self):
+        kwargs = {"embed_dim": 8, "grid_size": (6, 5), "focal_level": 1, "focal_window": 5, "use_postln": True}
+        kwargs["normalize_modulator"] = True
+        self.check(layers.SpatioTemporalFocalModulation, kwargs, TOKENS, (TOKENS,) * 3, 14)
+
+    def test_focal_block(self):
+        self.check(layers.FocalBlock, {"embed_dim": 8, "grid_size": (6, 5)}, TOKENS, (TOKENS,) * 3, 22)
+
+    def test_rematerialized_focal_block(self):
+        kwargs = {"embed_dim": 8, "grid_size": (6, 5), "rematerialize": True}
+        self.check(layers.FocalBlock, kwargs, TOKENS, (TOKENS,) * 3, 22)
+
+    def test_focal_block_with_every_option(self):
+        options = {"use_postln": True, "use_postln_in_modulation": True, "use_layerscale": True, "drop_rate": 0.1}
+        kwargs = {"embed_dim": 8, "grid_size": (6, 5), "mlp_ratio": 2.0, "drop_path_rate": 0.2, "drop_path_per": "clip"}
+        self.check(layers.FocalBlock, {**kwargs, **options}, TOKENS, (TOKENS,) * 3, 26, seeds=5)
+
+    def test_augmentation_of_clips(self):
+        kwargs = {"layer": keras.layers.RandomFlip("horizontal", seed=1)}
+        self.check(ClipAugmentation, kwargs, CLIPS, CLIPS, 0, seeds=1)
+
+
+def test_every_public_layer_is_checked():
+    """A new layer needs a check above."""
+    functions = [item for item in vars(KerasLayerChecks).values() if hasattr(item, "__code__")]
+    checked = {name for function in functions for name in function.__code__.co_names}
+    assert set(layers.__all__) <= checked
+
+
+def test_a_mask_passes_layers_that_mix_no_tokens():
+    tokens = np.float32(np.arange(12).reshape(1, 4, 3))
+    mask = np.array([[True, True, False, True]])
+    for layer in (layers.LayerScale(), layers.StochasticDepth(0.1), layers.FusedLayerNormalization()):
+        np.testing.assert_array_equal(layer.compute_mask(tokens, mask), mask)

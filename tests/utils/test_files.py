@@ -1,0 +1,49 @@
+import os
+import stat
+
+import pytest
+
+from keras_video_focalnet.utils.files import atomic_folder, atomic_write
+
+pytestmark = pytest.mark.backend_free
+
+
+def test_atomic_write(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as file:
+        file.write(b"half of the n")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+    with atomic_write(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_atomic_write_honours_the_umask(tmp_path):
+    old = os.umask(0o022)
+    try:
+        with atomic_write(tmp_path / "file") as file:
+            file.write(b"x")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+def test_atomic_folder_moves_all_or_nothing(tmp_path):
+    path = tmp_path / "model"
+    for content in ("old", "new"):
+        with atomic_folder(path) as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+            temporary.with_suffix(".json").write_text(content)
+            assert not (path / content).exists()
+        assert os.listdir(path) == [content]
+        assert path.with_suffix(".json").read_text() == content
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as temporary:
+        temporary.write_text("half of the n")
+        raise KeyboardInterrupt
+    assert os.listdir(path) == ["new"] and sorted(os.listdir(tmp_path)) == ["model", "model.json"]
