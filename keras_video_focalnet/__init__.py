@@ -59,10 +59,81 @@ _PUBLIC = {
     "load_labels": "labels",
     "load_weights": "models.building",
     "open_live": "data.live_video",
+    "prepare_videos": "evaluation.preparing",
     "preprocess_input": "models.preprocessing",
     "read_clip": "data.clip",
     "read_frames": "data.clip",
-    "prepare_videos": "evaluation.preparing",
+    "read_views": "evaluation.views",
     "sample_dense_indices": "data.sampling",
     "sample_frame_indices": "data.sampling",
     "score_videos": "evaluation.scoring",
+    "score_views": "evaluation.views",
+    "stream_timeline": "evaluation.timeline",
+    "timeline": "evaluation.timeline",
+    "train": "training.train",
+    "training_transforms": "data.transforms",
+    "video_list": "data.datasets",
+}
+
+for _family in registry.own_families():
+    _PUBLIC |= dict.fromkeys(
+        (_family.classifier, *(builder.name for builder in _family.builders)),
+        _family.module.removeprefix(f"{__name__}."),
+    )
+
+__all__ = sorted(_PUBLIC)
+
+# Old names, which go with the next release.
+_RENAMED = {"recipe": "get_recipe"}
+
+
+@functools.cache
+def _register_with_keras():
+    for name in ("training.losses", "training.optimizers", "training.schedule"):
+        importlib.import_module(f"{__name__}.{name}")
+    for family in registry.own_families():
+        family.architecture()
+
+
+def _register():
+    """Lets Keras load our classes from a `.keras` file, where Keras is there: importing them registers them."""
+    if "keras" in sys.modules:
+        _register_with_keras()
+
+
+def _explain_backend():
+    """Raises what is wrong with the choice of a backend, if that is why Keras could not be imported."""
+    try:
+        choose_backend()
+    except ImportError as error:
+        raise error from None
+
+
+def __getattr__(name):
+    if name in _RENAMED:
+        from keras_video_focalnet.utils.deprecation import warn_renamed
+
+        warn_renamed(name, _RENAMED[name])
+        name = _RENAMED[name]
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    except (ImportError, ValueError):
+        if "keras" not in sys.modules:
+            _explain_backend()
+        raise
+    _register()
+    tell_choice()
+    return value
+
+
+def __dir__():
+    return __all__
+
+
+_register()
+
+# Names that need no backend work without one; the others say what is wrong with the choice.
+with contextlib.suppress(ImportError):
+    choose_backend()

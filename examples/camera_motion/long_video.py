@@ -83,7 +83,12 @@ def write_video(path: str | os.PathLike, frames: Iterator[np.ndarray], rate: int
 
 
 def write_moves(
-    path: str | os.PathLike, seconds: float, photographs: Sequence[np.ndarray], seed: int, rate: int = 25, size: int = 96
+    path: str | os.PathLike,
+    seconds: float,
+    photographs: Sequence[np.ndarray],
+    seed: int,
+    rate: int = 25,
+    size: int = 96,
 ) -> list[Move]:
     """Write a video of known moves.
 

@@ -7,6 +7,7 @@ from keras_video_focalnet.cli.doctor import doctor
 from keras_video_focalnet.cli.export import export
 from keras_video_focalnet.cli.models import models
 from keras_video_focalnet.cli.predict import predict
+from keras_video_focalnet.cli.timeline import timeline
 from keras_video_focalnet.cli.train import train
 from keras_video_focalnet.cli.wording import SpokenGroup
 
@@ -21,6 +22,7 @@ def main():
 
 
 main.add_command(predict)
+main.add_command(timeline)
 main.add_command(train)
 main.add_command(export)
 main.add_command(models)

@@ -100,6 +100,20 @@ def load_network(model, weights):
     return network
 
 
+def load_model(model, weights):
+    """Load what the options `--model` and `--weights` name, a model or an exported file; gives it, and what results
+    call the two.
+    """
+    if is_exported(model):
+        if weights is not None:
+            raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
+        network = load_file(model)
+        return network, network.name, model
+    model, weights = model_and_weights(model, weights)
+    network = load_network(model, weights)
+    return network, network.name if holds_model(weights) else model, weights
+
+
 def load_file(model):
     """Load what `export` wrote."""
     from keras_video_focalnet.exporting.runtime import load_exported

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,14 @@ PENALTY = 3.0
 BATCH = 8
 MOST_OVERLAP = 256
 """How many strides a window may span."""
+
+
+class TimelineInterrupted(KeyboardInterrupt):
+    """The user interrupted `timeline`; its attribute `timeline` is the `Timeline` of what was seen until then."""
+
+    def __init__(self, timeline: Timeline):
+        super().__init__(f"interrupted after {timeline.end - timeline.start:.1f} seconds of {timeline.video}")
+        self.timeline = timeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +88,7 @@ def timeline(
     batch_size: int = BATCH,
     threads: int | None = None,
     fps: float | None = None,
+    on_segment: Callable[[Segment], Any] | None = None,
     progress: bool | None = False,
 ) -> Timeline:
     """Find what happens when in a video of any length.
@@ -114,6 +123,7 @@ def timeline(
         batch_size: Windows that the model scores at once, 1 or more.
         threads: Threads that decode, 1 or more; None for one a core.
         fps: Frames a second of a folder of frames or of frames in memory; None for 25.
+        on_segment: Function that is called with each `Segment` as it closes; None for none.
         progress: Whether to show a bar on the error stream; None shows it on a terminal.
 
     Returns:
@@ -124,30 +134,42 @@ def timeline(
         OSError: A file cannot be read or written.
         ValueError: The file is no video or has no frame between `start` and `end`, the model gives no classes, or
             another argument is out of its range.
-        KeyboardInterrupt: The user interrupted it. With `out`, the files tell of what was seen, and `complete` in
-            `segments.json` is false; so they do when decoding fails on the way.
+        TimelineInterrupted: The user interrupted it; a `KeyboardInterrupt` whose `timeline` is that of what was seen.
+            With `out` the files tell of that too, and `complete` in `segments.json` is false; so they do when decoding
+            fails on the way.
 
     Example:
         >>> model = VideoFocalNetNano(weights="camera_motion")
-        >>> for segment in timeline(model, "bikes.mp4", window=2).segments:
-        ...     print(f"{segment.start:5.2f} {segment.end:5.2f} {segment.label}")
-         0.00  3.00 static
+        >>> for segment in timeline(model, "bikes.mp4", start=5.5).segments:
+        ...     print(f"{segment.start:.1f} to {segment.end:.1f} s: {segment.label}")
+        5.5 to 7.5 s: static
+        7.5 to 10.0 s: pan right
     """
     options = Options.check(model, window, stride, unit, penalty, labels, batch_size)
     with timed_frames(video, start, end, threads, fps) as frames, TimelineFiles(out) as files:
         sweep = Sweep(model, frames, options, start or 0.0, end)
-        try:
-            with Progress(_whole(frames.expected), "s of video", show=progress) as bar:
-                for cell in sweep.cells():
-                    files.add(cell, options.labels)
-                    bar.advance(max(int(sweep.seconds - sweep.start) - bar.done, 0))
-        except BaseException:
-            # What was seen is told; what is wrong with telling it must not hide why this ended.
-            if out is not None and sweep.scored:
-                for cell in sweep.stop():
-                    files.add(cell, options.labels)
-                files.write(sweep.timeline(complete=False))
-            raise
+        told = 0
+
+        def take(cells):
+            nonlocal told
+            for cell in cells:
+                files.add(cell, options.labels)
+                bar.advance(max(int(sweep.seconds - sweep.start) - bar.done, 0))
+                told = _tell(sweep.segments, told, on_segment)
+            told = _tell(sweep.segments, told, on_segment)
+
+        with Progress(_whole(frames.expected), "s of video", show=progress) as bar:
+            try:
+                take(sweep.cells())
+            except (KeyboardInterrupt, Exception) as error:
+                if not sweep.scored:
+                    raise
+                take(sweep.stop())
+                result = sweep.timeline(complete=False)
+                files.write(result)
+                if isinstance(error, KeyboardInterrupt):
+                    raise TimelineInterrupted(result) from None
+                raise
         result = sweep.timeline(complete=True)
         files.write(result)
     return result
@@ -195,8 +217,9 @@ def stream_timeline(
     with timed_frames(video, fps=fps) as frames:
         sweep = Sweep(model, frames, options)
         for _ in sweep.cells():
-            yield from sweep.closed()
-        yield from sweep.closed()
+            yield from sweep.segments
+            sweep.segments.clear()
+        yield from sweep.segments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,11 +289,10 @@ class Sweep:
         start: As given.
         seconds: The time of the newest frame.
         scored: How many windows were scored.
+        segments: List of the segments that closed, in order; whoever needs them no more may clear it.
     """
 
-    def __init__(
-        self, model: Any, frames: TimedFrames, options: Options, start: float = 0.0, end: float | None = None
-    ):
+    def __init__(self, model: Any, frames: TimedFrames, options: Options, start: float = 0.0, end: float | None = None):
         self._model, self._frames, self._options, self._cut = model, frames, options, end
         rule = clip_rule(model)
         self.start = self.seconds = start
@@ -281,15 +303,16 @@ class Sweep:
         self._track = Track(self.window, self.stride, options.penalty, start)
         self._joined = Segments(options.labels)
         self._columns, self._pictures = Columns(), Pictures(self.stride)
-        self._waiting, self._closed, self._segments = [], [], []
+        self._waiting, self.segments = [], []
         self.scored = 0
         self._seen = 0.0
 
     def cells(self) -> Iterator[Cell]:
         """Go through the video; gives each cell of the track when it is decided."""
-        for self.seconds, picture in self._frames.frames:
-            self._pictures.add(self.seconds, picture)
-            for window in self._windows.add(self.seconds - self.start, picture):
+        for seconds, picture in self._frames.frames:
+            self.seconds = seconds
+            self._pictures.add(seconds, picture)
+            for window in self._windows.add(seconds - self.start, picture):
                 self._waiting.append(window)
                 if len(self._waiting) == self._options.batch_size:
                     yield from self._score()
@@ -307,15 +330,10 @@ class Sweep:
         """End early, with what was scored; gives the cells that are left."""
         yield from self._finish(self._seen)
 
-    def closed(self) -> list[Segment]:
-        """The segments that closed since the last call. They are not kept."""
-        closed, self._segments = self._segments, []
-        return closed
-
     def timeline(self, complete: bool) -> Timeline:
         """The result, once `cells` or `stop` came to its end."""
         return Timeline(
-            tuple(self._segments),
+            tuple(self.segments),
             self.start,
             self.start + self._seen,
             complete,
@@ -351,14 +369,22 @@ class Sweep:
         self._seen = end
         yield from self._join(self._track.finish(end))
         if (last := self._joined.finish()) is not None:
-            self._segments.append(last)
+            self.segments.append(last)
 
     def _join(self, cells):
         for cell in cells:
             self._columns.add(cell.scores)
             if (closed := self._joined.add(cell)) is not None:
-                self._segments.append(closed)
+                self.segments.append(closed)
             yield cell
+
+
+def _tell(segments, told, on_segment):
+    """Hand over the segments that are new; gives how many there are."""
+    if on_segment is not None:
+        for segment in segments[told:]:
+            on_segment(segment)
+    return len(segments)
 
 
 def _whole(seconds):

@@ -13,7 +13,7 @@ from keras_video_focalnet.utils.files import atomic_write
 if typing.TYPE_CHECKING:
     from keras_video_focalnet.evaluation.timeline import Timeline
 
-WIDTH, HEIGHT = 12.0, 4.2
+WIDTH, HEIGHT = 12.0, 3.8
 """Inches."""
 MOST_CLASSES = 8
 """How many classes have colours of their own: those that take most time."""
@@ -37,7 +37,7 @@ def draw_timeline(timeline: Timeline, path: str | os.PathLike) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-    frames, bars, scores = figure.subplots(3, 1, height_ratios=(1.6, 0.5, 1.3), sharex=True)
+    frames, bars, scores = figure.subplots(3, 1, height_ratios=(1.2, 0.45, 1.3), sharex=True)
     colours = _colours(timeline)
     _draw_frames(frames, timeline, colours)
     _draw_segments(bars, timeline, colours)
