@@ -101,10 +101,10 @@ def timeline(
     cover it, weighted by how much of it they cover. The track is the path of classes with the largest sum of the
     logarithms of its scores (a score below 0.01 counts as 0.01), less `penalty` for each switch: the Viterbi algorithm.
     Windows that overlap count together as one: the logarithms are multiplied by stride / window. So with the default
-    penalty of 3 a class that windows are sure of begins a segment once it wins for two thirds of a window, and what
-    lasts for less than four thirds of a window between two stretches of one class is passed over. What windows say that
-    see the end of one thing and the beginning of the next seldom becomes a segment of its own. Cells of one class that
-    follow one another are a segment, whose score is the mean score of its class.
+    penalty of 3 a class that windows are sure of needs about a window for a segment, and somewhat more between two
+    stretches of one class. What windows say that see the end of one thing and the beginning of the next seldom becomes
+    a segment of its own. Cells of one class that follow one another are a segment, whose score is the mean score of its
+    class.
 
     Args:
         model: Any Keras model of clips, or what `load_exported` gives.
@@ -188,7 +188,7 @@ def stream_timeline(
 ) -> Iterator[Segment]:
     """Give the segments of a video or of a camera as they close, however long it runs.
 
-    A segment closes once no later window can change it: as a rule one to three windows after its end.
+    A segment closes once no later window can change it: as a rule two to four windows after its end.
 
     Args:
         model: As for `timeline`.
