@@ -46,6 +46,7 @@ _PUBLIC = {
     "WarmupCosine": "training.schedule",
     "count_macs": "models.macs",
     "decode_predictions": "labels.predictions",
+    "evaluate_videos": "evaluation.evaluate",
     "export": "exporting.export",
     "feature_extractor": "models.features",
     "feature_taps": "models.features",

@@ -8,6 +8,7 @@ import click
 from keras_video_focalnet.data.clip_rule import clip_rule
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.utils.checks import did_you_mean
+from keras_video_focalnet.weights.addresses import without_secret
 from keras_video_focalnet.weights.formats import is_exported, is_path
 from keras_video_focalnet.weights.run_folder import find_weights, is_of_a_run, read_run
 
@@ -100,18 +101,21 @@ def load_network(model, weights):
     return network
 
 
-def load_model(model, weights):
-    """Load what the options `--model` and `--weights` name, a model or an exported file; gives it, and what results
-    call the two.
+def load_either(model, weights):
+    """Load what `--model` and `--weights` name, whether `export` wrote it or not, and tell what it is called.
+
+    Returns the network and a dict with its `model` and `weights` in words.
     """
-    if is_exported(model):
-        if weights is not None:
-            raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
-        network = load_file(model)
-        return network, network.name, model
-    model, weights = model_and_weights(model, weights)
-    network = load_network(model, weights)
-    return network, network.name if holds_model(weights) else model, weights
+    exported = is_exported(model)
+    if exported and weights is not None:
+        raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
+    if exported:
+        network, weights = load_file(model), model
+    else:
+        model, weights = model_and_weights(model, weights)
+        network = load_network(model, weights)
+    name = network.name if exported or holds_model(weights) else model
+    return network, {"model": name, "weights": without_secret(os.fspath(weights))}
 
 
 def load_file(model):

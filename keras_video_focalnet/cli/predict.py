@@ -14,12 +14,11 @@ from keras_video_focalnet.cli.networks import (
     ModelNames,
     class_names,
     clip_size,
-    load_model,
+    load_either,
     resize_rule,
     scores_of,
 )
 from keras_video_focalnet.cli.videos import named_videos
-from keras_video_focalnet.weights.addresses import without_secret
 
 # What a table says of names that nobody gave.
 NAMED_BY = {
@@ -80,11 +79,11 @@ def predict(context, files, model, weights, names, top, start, end, as_json, tab
     if table is not None and not os.path.isdir(os.path.dirname(os.path.abspath(os.path.expanduser(table)))):
         raise click.UsageError(f"--csv {table}: there is no such folder; make it first.")
     try:
-        network, model, weights = load_model(model, weights)
+        network, origin = load_either(model, weights)
         labels, named_by = class_names(network, names)
     except (ImportError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    origin = {"model": model, "weights": without_secret(weights), "labels": named_by}
+    origin["labels"] = named_by
     paths, wrong = named_videos(files)
     job = _Job(as_json or table is not None, origin)
     for name, reason in wrong:

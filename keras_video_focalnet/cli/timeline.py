@@ -4,7 +4,7 @@ import json
 
 import click
 
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, class_names, load_model
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, class_names, load_either
 
 # FFmpeg's drivers of cameras.
 DEVICES = ("v4l2", "avfoundation", "dshow")
@@ -61,7 +61,7 @@ def timeline(video, model, weights, names, out, start, end, batch_size, live, de
     """
     _check(video, start, end, live, device)
     try:
-        network, *_ = load_model(model, weights)
+        network, _ = load_either(model, weights)
         labels, _ = class_names(network, names)
         from keras_video_focalnet.evaluation.timeline import TimelineInterrupted
     except (ImportError, OSError, ValueError) as error:

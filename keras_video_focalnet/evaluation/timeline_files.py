@@ -75,7 +75,7 @@ class TimelineFiles:
         self._track = None
         self._opened.close()
         try:
-            require("A picture of the timeline", "train", "matplotlib")
+            require("A picture of the timeline", "evaluate", "matplotlib")
         except ImportError as error:
             warnings.warn(f"{PICTURE} is not drawn. {error}", stacklevel=3)
             return
