@@ -14,9 +14,6 @@ from keras_video_focalnet.weights.run_folder import find_weights, is_of_a_run, r
 MODEL = "nano"
 """The model that commands use unless told otherwise; its weights ship in the package."""
 
-# By how much a softmax may leave the range of 0 to 1.
-ROUNDING = 1e-3
-
 
 def model_names():
     """What `--model` takes: the short names of all builders, those of this package first."""
@@ -135,6 +132,7 @@ def _load_whole_model(keras, path):
 def class_names(network, given=None):
     """Names of a model's classes and where they come from: `--labels`, the model, their number, or nowhere."""
     from keras_video_focalnet.evaluation.predictions import default_names, numbered
+    from keras_video_focalnet.evaluation.views import names_of_classes
     from keras_video_focalnet.labels import load_labels
 
     classes = network.contract.classes if hasattr(network, "contract") else network.output_shape[-1]
@@ -143,18 +141,10 @@ def class_names(network, given=None):
         if len(names) != classes:
             raise ValueError(f"--labels {given}: it has {len(names)} names but the model has {classes} classes.")
         return names, "given"
-    if labels := _own_labels(network):
+    if labels := names_of_classes(network):
         return list(labels), "model"
     names = default_names(classes)
     return (numbered(classes), "none") if names is None else (names, "assumed")
-
-
-def _own_labels(network):
-    if hasattr(network, "contract"):
-        return network.labels
-    from keras_video_focalnet.models.around import labels_inside
-
-    return labels_inside(network)
 
 
 def clip_size(network):
@@ -170,18 +160,9 @@ def resize_rule(network):
 
 def scores_of(network, clips):
     """What a model gives for clips as shares of 1, whether it gives scores or logits."""
-    import numpy as np
+    from keras_video_focalnet.evaluation.views import class_scores
 
-    if hasattr(network, "contract"):
-        scores = network.predict(clips)
-    else:
-        scores = network.predict(as_input(network, clips), verbose=0)
-    scores = np.asarray(scores, np.float64)
-    if scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING:
-        # A model that gives logits: as shares of 1 they can be drawn as bars, in the same order.
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        scores = scores / scores.sum(axis=-1, keepdims=True)
-    return scores
+    return class_scores(network, clips)
 
 
 def as_input(network, clips):
