@@ -45,10 +45,10 @@ def job_of_a_command() -> Iterator[None]:
 def tell(report, done: str) -> None:
     """Print what became of a library, and name what could not be read."""
     click.echo(f"{report.out}: {report.done} of {report.videos} videos {done}")
-    for kind, told, named in (("cannot be read", report.broken, 10), ("are damaged, and were read", report.damaged, 3)):
+    for kind, told, named in (("cannot be read", report.broken, 10), ("read in spite of damage", report.damaged, 3)):
         if not told:
             continue
-        click.echo(f"{len(told)} {kind}:" if kind != "cannot be read" else f"{len(told)} cannot be read:", err=True)
+        click.echo(f"{len(told)} {kind}:", err=True)
         for name, reason in list(told.items())[:named]:
             click.echo(f"  {reason if name in reason else f'{name} {reason}'}", err=True)
         if len(told) > named:

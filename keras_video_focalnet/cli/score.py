@@ -24,7 +24,9 @@ from keras_video_focalnet.cli.networks import MODEL, ModelNames, is_exported, lo
 @click.option("--rows", "split", metavar="NAME", help="Of a list with a column split, score the rows with this name.")
 @library_options
 @click.option(
-    "--models", type=click.IntRange(min=1), help="Copies of the model on Ray.  [default: one a GPU, or for 2 cores]"
+    "--models",
+    type=click.IntRange(min=1),
+    help="Copies of the model on Ray.  [default: one a GPU, else one for 2 cores]",
 )
 def score(videos, out, model, weights, ray, address, **options):
     """Score every video of a folder or of a list, and write one table.

@@ -62,7 +62,9 @@ def test_scores_are_those_of_a_plain_loop(folder, model, tmp_path, workers):
         assert row["prediction"] == model.labels[np.argmax(row["scores"])] and row["score"] == max(row["scores"])
     with open(tmp_path / "out.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [float(line["walk"]) for line in lines if line["walk"]] == [row["scores"][1] for row in rows if row["scores"]]
+    assert [float(line["walk"]) for line in lines if line["walk"]] == [
+        row["scores"][1] for row in rows if row["scores"]
+    ]
 
 
 def test_views_are_averaged_and_the_highest_kept(folder, model, tmp_path):
