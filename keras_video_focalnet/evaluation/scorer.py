@@ -173,18 +173,22 @@ class PackedModel:
         name: Name of the file or folder.
         files: Dict from the name of each file to its content.
         backend: Keras's backend; None for an exported file, which needs none.
+        kind: Class of an exported file, which opens it; None for a Keras model.
+        precision: What an exported file is computed in, see `load_exported`.
     """
 
     name: str
     files: dict[str, bytes]
-    backend: str | None
+    backend: str | None = None
+    kind: type | None = None
+    precision: str | None = None
 
     @classmethod
     def pack(cls, network: Any) -> "PackedModel":
         """Pack a Keras model, which is saved whole for it, or what `load_exported` gave."""
         if hasattr(network, "contract"):
             path = Path(network.path)
-            return cls(path.name, _files(path), None)
+            return cls(path.name, _files(path), None, type(network), getattr(network, "_precision", None))
         import keras
 
         with tempfile.TemporaryDirectory() as folder:
@@ -203,10 +207,9 @@ class PackedModel:
                 (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / name).write_bytes(content)
             path = Path(folder) / self.name
-            if self.backend is None:
-                from keras_video_focalnet.exporting.runtime import load_exported
-
-                return load_exported(path, threads=threads)
+            if self.kind is not None:
+                precision = {} if self.precision is None else {"precision": self.precision}
+                return self.kind(path, threads=threads, **precision)
             os.environ["KERAS_BACKEND"] = self.backend
             import keras
 
