@@ -26,7 +26,9 @@ Engine = Callable[[list[list[int]]], Iterator[Outcome]]
 KILLED = "the process that read it was killed each time, as a damaged video or a lack of memory can do"
 
 
-def run_job(parts: Parts, engine: Engine, chunk: int, row: Callable[..., dict[str, Any]], title: str, show: bool | None):
+def run_job(
+    parts: Parts, engine: Engine, chunk: int, row: Callable[..., dict[str, Any]], title: str, show: bool | None
+):
     """Do the videos that are missing, each once.
 
     Args:

@@ -44,6 +44,8 @@ def ray_cluster(address: str, workers: int, chunk_bytes: int = 0) -> Iterator[No
     require("A job on Ray", "ray", "ray", "pyarrow")
     # Ray reads this when it is imported: its processes would write what is none of the user's business.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Its workers would stand back behind every other program of the machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     if ray.is_initialized():
@@ -63,9 +65,7 @@ def ray_cluster(address: str, workers: int, chunk_bytes: int = 0) -> Iterator[No
         ray.shutdown()
 
 
-def ray_engine(
-    read: Callable[[int], Reading], model: PackedModel | None, models: int | None, **scorer: Any
-) -> Engine:
+def ray_engine(read: Callable[[int], Reading], model: PackedModel | None, models: int | None, **scorer: Any) -> Engine:
     """An engine of the cluster that was joined.
 
     Args:

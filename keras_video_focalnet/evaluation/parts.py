@@ -1,8 +1,8 @@
 """Results of a long job, kept in parts while it runs: what is done is never done again and never lost.
 
-Beside the table `OUT` lies the folder `OUT.parts` while the job runs. Every part is a file that takes its name only once
-all of it is on the disk; it is named by the first video that it holds. A job that goes on reads which videos they hold
-and does the others. When all are done, the parts become the table in the order of the videos, and go.
+Beside the table `OUT` lies the folder `OUT.parts` while the job runs. Every part is a file that takes its name only
+once all of it is on the disk; it is named by the first video that it holds. A job that goes on reads which videos they
+hold and does the others. When all are done, the parts become the table in the order of the videos, and go.
 """
 
 import contextlib
@@ -85,6 +85,13 @@ class Parts:
     def _begin(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
+        try:
+            self._read_parts()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _read_parts(self):
         path = self.folder / "config.json"
         if path.exists():
             self._check(_read_json(path), self.folder)
@@ -122,9 +129,12 @@ class Parts:
         try:
             self.flush()
         finally:
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            self._unlock()
+
+    def _unlock(self):
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def missing(self) -> list[int]:
         """The numbers of the videos that are not done, in order."""

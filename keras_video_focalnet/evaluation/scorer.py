@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_video_focalnet.data.clip_rule import clip_rule
-from keras_video_focalnet.evaluation.views import gives_logits
+from keras_video_focalnet.evaluation.views import gives_logits, number_of_classes
 
 # By how much a softmax may leave the range of 0 to 1.
 _ROUNDING = 1e-3
@@ -62,11 +62,11 @@ class Scorer:
 
     def _batch(self, clips):
         """float64 rows of at most `batch` clips."""
-        if self._exported:
-            return self._rows(self._model.predict(clips if not self._model.contract.batched else self._filled(clips)))[
-                : len(clips)
-            ]
+        if self._exported and not self._model.contract.batched:
+            return self._rows(self._model.predict(clips))
         filled = self._filled(clips)
+        if self._exported:
+            return self._rows(self._model.predict(filled))[: len(clips)]
         inputs = filled.astype("float32") if self._prepare is None else self._prepare(filled)
         with _whole(self.network):
             given = self._model.predict_on_batch(inputs)
@@ -96,12 +96,12 @@ class Scorer:
         return np.where(is_logits[:, None], shares, rows)
 
     def _width(self):
-        if self._exported:
-            # A file tells the number of its classes, and not that of its features.
-            if self._model.contract.classes and not self.features:
-                return self._model.contract.classes
-            return self._rows(self._model.predict(np.zeros((1, *self._model.input_shape), np.uint8))).shape[-1]
-        return self._model.output_shape[-1]
+        if not self.features:
+            return number_of_classes(self.network)
+        if not self._exported:
+            return self._model.output_shape[-1]
+        # A file does not tell the number of its features.
+        return self._rows(self._model.predict(np.zeros((1, *self._model.input_shape), np.uint8))).shape[-1]
 
 
 def _exported_features(network):
@@ -173,18 +173,22 @@ class PackedModel:
         name: Name of the file or folder.
         files: Dict from the name of each file to its content.
         backend: Keras's backend; None for an exported file, which needs none.
+        kind: Class of an exported file, which opens it; None for a Keras model.
+        precision: What an exported file is computed in, see `load_exported`.
     """
 
     name: str
     files: dict[str, bytes]
-    backend: str | None
+    backend: str | None = None
+    kind: type | None = None
+    precision: str | None = None
 
     @classmethod
     def pack(cls, network: Any) -> "PackedModel":
         """Pack a Keras model, which is saved whole for it, or what `load_exported` gave."""
         if hasattr(network, "contract"):
             path = Path(network.path)
-            return cls(path.name, _files(path), None)
+            return cls(path.name, _files(path), None, type(network), getattr(network, "_precision", None))
         import keras
 
         with tempfile.TemporaryDirectory() as folder:
@@ -203,10 +207,9 @@ class PackedModel:
                 (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / name).write_bytes(content)
             path = Path(folder) / self.name
-            if self.backend is None:
-                from keras_video_focalnet.exporting.runtime import load_exported
-
-                return load_exported(path, threads=threads)
+            if self.kind is not None:
+                precision = {} if self.precision is None else {"precision": self.precision}
+                return self.kind(path, threads=threads, **precision)
             os.environ["KERAS_BACKEND"] = self.backend
             import keras
 

@@ -73,7 +73,7 @@ def score_videos(
     a part of a video), `label` (what its list or folder says), `prediction` (name of the class with the highest score),
     `score` (that score), `scores` (of all classes), `damaged` (what was lost of a video that was read in spite of it)
     and `broken` (why a video could not be read; it has no scores). With `features=True` the column `features` stands in
-    the place of `prediction`, `score` and `scores`. Bytes of a path that are no UTF-8 are written as `\\xff`.
+    the place of `prediction`, `score` and `scores`. Bytes of a path that are no UTF-8 are written as escapes.
 
     While the job runs, its results lie in parts in the folder `OUT.parts`. A job that was interrupted, killed or ran
     into a full disk goes on where it was when it is called again, and the table is as if nothing had happened. A job
@@ -152,19 +152,22 @@ def score_videos(
     read = ReadViews(found, clip_rule(model), views, seed)
     size = int(np.prod(read.shape))
     about = {"classes": names, "columns": table.columns}
-    with Parts(out, table.schema(), config, about, len(found)) as parts, contextlib.ExitStack() as stack:
-        with interruptible(parts):
-            if parts.missing():
-                if address is None:
-                    chunk, engine = max(1, min(group, _HANDED_OVER // size)), local_engine(read, scorer, group, workers)
-                else:
-                    from keras_video_focalnet.evaluation.on_ray import ray_cluster, ray_engine
+    with (
+        Parts(out, table.schema(), config, about, len(found)) as parts,
+        interruptible(parts),
+        contextlib.ExitStack() as stack,
+    ):
+        if parts.missing():
+            if address is None:
+                chunk, engine = max(1, min(group, _HANDED_OVER // size)), local_engine(read, scorer, group, workers)
+            else:
+                from keras_video_focalnet.evaluation.on_ray import ray_cluster, ray_engine
 
-                    stack.enter_context(ray_cluster(address, max(1, workers), group * size))
-                    chunk, packed = group, PackedModel.pack(model)
-                    engine = ray_engine(read, packed, models, batch=batch, features=features)
-                run_job(parts, engine, chunk, table.row, "features" if features else "scores", progress)
-            parts.finish(csv=Path(out).with_suffix(".csv") if csv else None)
+                stack.enter_context(ray_cluster(address, max(1, workers), group * size))
+                chunk, packed = group, PackedModel.pack(model)
+                engine = ray_engine(read, packed, models, batch=batch, features=features)
+            run_job(parts, engine, chunk, table.row, "features" if features else "scores", progress)
+        parts.finish(csv=Path(out).with_suffix(".csv") if csv else None)
     return report_of(out)
 
 
