@@ -26,28 +26,40 @@ WINDOW, BATCH, RATE = 1.0, 8, 25
 FOUND, MEMORY, TIME = 0.95, 1.10, 1.20
 
 
+class Stopwatch:
+    """Measures a block: `told` has its `seconds`, and those of the processor, of all threads together."""
+
+    def __enter__(self):
+        self._start = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_):
+        seconds, processor = (
+            now - then for now, then in zip((time.perf_counter(), time.process_time()), self._start, strict=True)
+        )
+        self.told = {"seconds": seconds, "processor_seconds": processor}
+
+
 def moves(path, folder):
     """Seconds of a timeline, its windows, and its segments."""
     model = _model()
     from keras_video_focalnet import timeline
 
     timeline(model, path, window=WINDOW, end=20, out=folder)  # what is imported and compiled once
-    start = time.perf_counter()
-    result = timeline(model, path, window=WINDOW, batch_size=BATCH, out=folder)
-    seconds = time.perf_counter() - start
+    with Stopwatch() as watch:
+        result = timeline(model, path, window=WINDOW, batch_size=BATCH, out=folder)
     windows = int((result.end - WINDOW) / result.stride) + 1
     segments = [(segment.start, segment.end, segment.label, segment.score) for segment in result.segments]
-    return {"seconds": seconds, "windows": windows, "segments": segments}
+    return {**watch.told, "windows": windows, "segments": segments}
 
 
 def decoding(path, _):
     """Seconds of decoding all frames."""
     from keras_video_focalnet import VideoReader
 
-    start = time.perf_counter()
-    with VideoReader(path, cache_frames=0) as reader:
+    with Stopwatch() as watch, VideoReader(path, cache_frames=0) as reader:
         frames = sum(1 for _ in reader)
-    return {"seconds": time.perf_counter() - start, "frames": frames}
+    return {**watch.told, "frames": frames}
 
 
 def scoring(windows, _):
@@ -60,10 +72,10 @@ def scoring(windows, _):
     rule = clip_rule(model)
     clips = np.random.default_rng(0).integers(0, 256, (BATCH, rule.num_frames, *rule.size, 3)).astype("float32")
     model.predict(clips, batch_size=BATCH, verbose=0)
-    start = time.perf_counter()
-    for _ in range(-(-int(windows) // BATCH)):
-        model.predict(clips, batch_size=BATCH, verbose=0)
-    return {"seconds": time.perf_counter() - start}
+    with Stopwatch() as watch:
+        for _ in range(-(-int(windows) // BATCH)):
+            model.predict(clips, batch_size=BATCH, verbose=0)
+    return watch.told
 
 
 def _model():
@@ -132,10 +144,12 @@ def main(minutes, rounds, seed, check):
     fields = ("start", "end", "label", "score")
     segments = [SimpleNamespace(**dict(zip(fields, row, strict=True))) for row in turns[0]["long"]["segments"]]
     right = found(known, segments, WINDOW)
-    seconds = {task: summary([turn[task]["seconds"] for turn in turns]) for task in ("long", "decoding", "scoring")}
-    ratios = summary(
-        [turn["long"]["seconds"] / (turn["decoding"]["seconds"] + turn["scoring"]["seconds"]) for turn in turns]
-    )
+    tasks, kinds = ("long", "decoding", "scoring"), ("seconds", "processor_seconds")
+    seconds = {kind: {task: summary([turn[task][kind] for turn in turns]) for task in tasks} for kind in kinds}
+    ratios = {
+        kind: summary([turn["long"][kind] / (turn["decoding"][kind] + turn["scoring"][kind]) for turn in turns])
+        for kind in kinds
+    }
     peaks = {task: max(turn[task]["peak_bytes"] for turn in turns) for task in ("short", "long")}
     memory = peaks["long"] / peaks["short"]
     share = sum(right) / len(right)
@@ -143,10 +157,13 @@ def main(minutes, rounds, seed, check):
         ["moves", len(known)],
         ["found within one window", f"{sum(right)} ({share:.1%})"],
         ["segments", len(segments)],
-        [f"seconds: timeline of {minutes:g} minutes", f"{seconds['long']['median_s']:.1f}"],
-        ["seconds: decoding alone", f"{seconds['decoding']['median_s']:.1f}"],
-        ["seconds: the model alone", f"{seconds['scoring']['median_s']:.1f}"],
-        ["times decoding and the model", f"{ratios['median_s']:.3f}"],
+        *(
+            [f"{words}: {of}", f"{seconds[kind][task]['median_s']:.1f}"]
+            for kind, words in zip(kinds, ("seconds", "seconds of the processor"), strict=True)
+            for task, of in zip(tasks, ("the timeline", "decoding alone", "the model alone"), strict=True)
+        ),
+        ["times decoding and the model", f"{ratios['seconds']['median_s']:.3f}"],
+        ["the same of the processor", f"{ratios['processor_seconds']['median_s']:.3f}"],
         [f"peak MB: {minutes / 10:g} minutes", f"{peaks['short'] / 1e6:.0f}"],
         [f"peak MB: {minutes:g} minutes", f"{peaks['long'] / 1e6:.0f}"],
         ["times the memory", f"{memory:.3f}"],
@@ -159,7 +176,7 @@ def main(minutes, rounds, seed, check):
         for what, value, promised, holds in (
             ("the part of moves found", share, FOUND, share >= FOUND),
             ("the ratio of memory", memory, MEMORY, memory <= MEMORY),
-            ("the ratio of time", ratios["median_s"], TIME, ratios["median_s"] <= TIME),
+            ("the ratio of time", ratios["seconds"]["median_s"], TIME, ratios["seconds"]["median_s"] <= TIME),
         )
         if not holds
     ]

@@ -248,7 +248,8 @@ def test_errors_are_told_in_a_line(folder, colours, tmp_path):
         assert message in result.stderr
 
 
-def test_ctrl_c_ends_a_stream_with_what_was_seen(folder, colours, tmp_path):
+def test_ctrl_c_ends_a_stream_with_what_was_seen(colours, tmp_path):
+    path = colour_video(tmp_path / "long.ts", ("red", 40), ("blue", 100))
     command = [sys.executable, "-m", "keras_video_focalnet", "timeline", "-", "--live", "--weights", colours]
     process = subprocess.Popen(
         [*command, "--window", "1", "--json", "--out", str(tmp_path / "out")],
@@ -257,15 +258,18 @@ def test_ctrl_c_ends_a_stream_with_what_was_seen(folder, colours, tmp_path):
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONWARNINGS": "ignore"},
     )
+    watchdog = threading.Timer(240, process.kill)
+    watchdog.start()
     try:
         # The stream goes on: the pipe stays open, and nothing more comes.
-        process.stdin.write((folder / "video.ts").read_bytes())
+        process.stdin.write(path.read_bytes())
         process.stdin.flush()
         first = json.loads(process.stdout.readline())
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     finally:
+        watchdog.cancel()
         process.kill()
     assert process.returncode == 130, errors
     assert errors.decode().startswith("Interrupted after ") and "Traceback" not in errors.decode()
