@@ -82,6 +82,9 @@ def timeline(video, model, weights, names, out, start, end, batch_size, live, de
     except KeyboardInterrupt:
         click.echo("Interrupted before the first window was scored.", err=True)
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        # Whoever read the segments has gone, which click tells in its way.
+        raise
     except (ImportError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if not live:
