@@ -209,9 +209,9 @@ def stream_timeline(
 
     Example:
         >>> model = VideoFocalNetNano(weights="camera_motion")
-        >>> camera = (np.zeros((48, 64, 3), "uint8") for _ in range(50))
-        >>> [(segment.label, segment.end) for segment in stream_timeline(model, camera, fps=25)]
-        [('static', 2.0)]
+        >>> with VideoReader("bikes.mp4") as camera:
+        ...     [segment.label for segment in stream_timeline(model, iter(camera), fps=25)]
+        ['static', 'pan left', 'tilt down', 'static', 'pan right']
     """
     options = Options.check(model, window, stride, unit, penalty, labels, batch_size)
     with timed_frames(video, fps=fps) as frames:
