@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from keras_video_focalnet.data.file_claims import check_claims
+from keras_video_focalnet.data.nal_units import WIDTHS, sequence_units, sets_of_header
+from keras_video_focalnet.data.parameter_sets import check_held, sequence_sets
 from keras_video_focalnet.data.video_file import (
     PIXELS_OF_ANY,
     PIXELS_OF_MOST,
@@ -156,7 +158,8 @@ class OpenVideo:
         """The packets of the stream, and None where the file breaks off; the last is empty where it does not."""
         import av
 
-        packets = self.container.demux(self.stream)
+        packets, context = self.container.demux(self.stream), self.stream.codec_context
+        codec = context.codec.canonical_name
         while True:
             try:
                 packet = next(packets)
@@ -166,7 +169,23 @@ class OpenVideo:
             except (av.error.FFmpegError, IndexError):
                 yield None
                 return
+            if codec in WIDTHS:
+                self._check_references(sequence_units(bytes(packet), codec, context.extradata))
             yield packet
+
+    def check_header(self) -> None:
+        """Raise where the pictures, or those that a decoder of H.264 or HEVC holds, take more than the file may."""
+        context, size, aspect = self.stream.codec_context, self.data.size, self.pixel_aspect
+        for sides in ((context.width, context.height), _shown_size(context.height, context.width, aspect)[::-1]):
+            check_pixels(self.path, size, *sides, pixel_limit(size))
+        codec = context.codec.canonical_name
+        if codec in WIDTHS:
+            self._check_references(sets_of_header(codec, context.extradata))
+
+    def _check_references(self, units):
+        """Raise where a parameter set among some units makes a decoder hold too much."""
+        for told in sequence_sets(self.stream.codec_context.codec.canonical_name, units):
+            check_held(self.path, self.data.size, told)
 
     def decode(self, packet: "av.Packet | None") -> list["av.VideoFrame"]:
         """The frames that come of a packet; an empty packet, or None, makes the decoder give what it still holds."""
@@ -237,14 +256,16 @@ def _open_container(path, data):
 def _set_up_decoder(video, threads):
     """Bound what the decoder takes, say how many threads it has, and tell what of the colours is not as shown."""
     stream, context = video.stream, video.stream.codec_context
-    width, height, aspect = context.width, context.height, video.pixel_aspect
-    limit = pixel_limit(video.data.size)
-    for sides in ((width, height), _shown_size(height, width, aspect)[::-1]):
-        check_pixels(video.path, video.data.size, *sides, limit)
-    context.options = {"max_pixels": str(limit), "err_detect": "bitstream+buffer+explode"}
-    # Threads that decode frames side by side hold one each; those of the largest pictures share a frame.
-    side_by_side = PIXELS_OF_MOST // max(width * height, 1)
-    stream.thread_type = "SLICE" if side_by_side < 2 or context.codec.canonical_name in CODECS_BY_SLICES else "AUTO"
+    video.check_header()
+    context.options = {"max_pixels": str(pixel_limit(video.data.size)), "err_detect": "bitstream+buffer+explode"}
+    # Threads that decode frames side by side hold one each; those of the largest pictures share a frame, as do those of
+    # smaller ones where a decoder holds many.
+    side_by_side = PIXELS_OF_MOST // max(context.width * context.height, 1)
+    codec = context.codec.canonical_name
+    if codec in WIDTHS:
+        sets = sequence_sets(codec, sets_of_header(codec, context.extradata))
+        side_by_side = min([side_by_side, *(told.threads(video.data.size) for told in sets)])
+    stream.thread_type = "SLICE" if side_by_side < 2 or codec in CODECS_BY_SLICES else "AUTO"
     stream.thread_count = threads or 0
     if 2 <= side_by_side < (threads or os.cpu_count() or 1):
         stream.thread_count = side_by_side
