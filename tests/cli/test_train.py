@@ -19,7 +19,6 @@ from click.testing import CliRunner
 
 from examples.fine_tune.videos import CLASSES, HELD_OUT, TRAINING, make_videos
 from keras_video_focalnet.cli.main import main
-from keras_video_focalnet.cli.train import as_options
 from keras_video_focalnet.data.clip import read_clip
 from keras_video_focalnet.data.datasets import VideoList, video_list
 from keras_video_focalnet.data.mixing import Mixing
@@ -240,22 +239,6 @@ def test_help_has_no_escape_in_it():
     result = CliRunner().invoke(main, ["train", "--help"])
     assert "\\b" not in result.output
     assert "    video-focalnet train --resume --out OUT\n" in result.output
-
-
-@pytest.mark.parametrize(
-    ("message", "told"),
-    [
-        ("pass resume=True to go on with it, or another out.", "pass --resume to go on with it, or another out."),
-        ("pass root= (--root), the folder", "pass --root, the folder"),
-        ("pass split= (--train-rows, --val-rows) to", "pass --train-rows, --val-rows to"),
-        ("max_broken allows for no more than 3", "--max-broken allows for no more than 3"),
-        ("set=epochs has no value; write set=epochs=VALUE.", "--set epochs has no value; write --set epochs=VALUE."),
-        ("/data/batch_size/a.mp4: no", "/data/batch_size/a.mp4: no"),
-        ("distribute='mirrored' needs", "--distribute 'mirrored' needs"),
-    ],
-)
-def test_errors_speak_of_options(message, told):
-    assert as_options(message) == told
 
 
 def test_nothing_is_missing_but_data():

@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from keras_video_focalnet.cli.train import train
 from keras_video_focalnet.cli.wording import SpokenGroup, in_options
 
 pytestmark = pytest.mark.backend_free
@@ -35,6 +36,23 @@ OPTIONS = [
 )
 def test_arguments_become_options(text, spoken):
     assert in_options(text, OPTIONS) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("pass resume=True to go on with it, or another out.", "pass --resume to go on with it, or another out."),
+        ("pass root= (--root), the folder", "pass --root, the folder"),
+        ("pass split= (--train-rows, --val-rows) to", "pass --train-rows, --val-rows to"),
+        ("max_broken allows for no more than 3", "--max-broken allows for no more than 3"),
+        ("set=epochs has no value; write set=epochs=VALUE.", "--set epochs has no value; write --set epochs=VALUE."),
+        ("/data/batch_size/a.mp4: no", "/data/batch_size/a.mp4: no"),
+        ("distribute='mirrored' needs", "--distribute mirrored needs"),
+        ("workers must be 0 or more", "--workers must be 0 or more"),
+    ],
+)
+def test_names_of_arguments_become_options_of_training(text, spoken):
+    assert in_options(text, train.params) == spoken
 
 
 def test_errors_and_warnings_are_one_line_without_a_place_in_the_source(capfd):
