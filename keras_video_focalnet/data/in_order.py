@@ -21,21 +21,46 @@ ANIMATIONS = {"gif", "apng", "webp"}
 MOST_PAINTED = 20_000_000_000
 
 
+def parts_follow(open_file: Callable[[], OpenVideo]) -> bool:
+    """Whether each part of a file that begins with a key frame is shown after all that lies before it, so that decoding
+    can begin there. All packets are read for it and none is decoded.
+    """
+    times, begins = [], []
+    with contextlib.closing(open_file()) as video:
+        for packet in video.packets():
+            if packet is not None and packet.size == 0:
+                break
+            if packet is None or packet.pts is None:
+                return False
+            if packet.is_keyframe:
+                begins.append(len(times))
+            times.append(packet.pts)
+    latest = list(itertools.accumulate(times, max))
+    earliest = list(itertools.accumulate(reversed(times), min))[::-1]
+    return all(latest[place - 1] < earliest[place] for place in begins if place)
+
+
 def iterate_frames(
-    open_file: Callable[[], OpenVideo], start: float | None = None, end: float | None = None
+    open_file: Callable[[], OpenVideo],
+    start: float | None = None,
+    end: float | None = None,
+    may_seek: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[float, "av.VideoFrame"]]:
     """Every decodable frame between two times, in the order of display, with its seconds, which never go back.
 
     Damaged packets are passed over, as players do. Frames before `start` are skipped by seeking where the container
-    allows it; what comes out is the same. The file that `open_file` opens is closed at the end.
+    allows it and `may_seek`, `parts_follow` where None, says that what comes out is the same. The file that `open_file`
+    opens is closed at the end.
 
     Where damage is met, decoding begins anew at the beginning in one thread and goes on from where it was: what threads
     make of damage depends on which is faster, and what comes after it on where decoding began.
     """
     check_window(start, end)
     given = 0
-    attempts = [(start - SEEK_MARGIN, False)] if start and start > SEEK_MARGIN else []
-    for seek_to, lenient in (*attempts, (None, False), (None, True)):
+    attempts = [(None, False), (None, True)]
+    if start and start > SEEK_MARGIN and (parts_follow(open_file) if may_seek is None else may_seek()):
+        attempts.insert(0, (start - SEEK_MARGIN, False))
+    for seek_to, lenient in attempts:
         frames = _window(open_file, start, end, seek_to, lenient)
         with contextlib.closing(frames), contextlib.suppress(DamageMetError):
             for item in itertools.islice(frames, given, None):

@@ -12,7 +12,8 @@ from keras_video_focalnet.data.nal_units import beginnings, sets_of_header
 from keras_video_focalnet.data.parameter_sets import PictureOrder, sequence_sets
 from keras_video_focalnet.data.video import open_video
 from keras_video_focalnet.data.video_index import index_video
-from tests.clips import encode, numbered_frames
+from keras_video_focalnet.data.video_reader import VideoReader
+from tests.clips import decode_everything, encode, numbered_frames
 from tests.data.kinds import KINDS, x264
 from tests.data.test_video_index import remux
 
@@ -79,6 +80,25 @@ def test_times_that_contradict_the_headers_are_not_trusted(video_of_kind, tmp_pa
     whole = read_frames(path)
     for number in (39, 40, 41, 42):
         np.testing.assert_array_equal(read_frames(path, [number])[0], whole[number])
+
+
+def test_a_window_does_not_depend_on_where_decoding_begins(video_of_kind, tmp_path):
+    # Of one frame the time is far too late: from there on time stands still, as it never goes back.
+    def postpone(packet, number):
+        packet.dts = number - 100_000
+        packet.pts += 200_000 if number == 20 else 0
+
+    source, _ = video_of_kind("H.264, keys every 7, no B frames")
+    path = remux(source, tmp_path / "postponed.mkv", postpone, avoid_negative_ts="disabled")
+    seconds = [time for time, _ in decode_everything(path)]
+    late = seconds[20]
+    assert late > 15 and seconds[19] < 2 and set(seconds[20:]) == {late}
+    with VideoReader(path) as reader:
+        whole = reader.read()
+        np.testing.assert_array_equal(reader.read_between(late - 0.1, late + 0.1), whole[20:])
+        np.testing.assert_array_equal(reader.read(start=late - 0.1), whole[20:])
+        with pytest.raises(ValueError, match="No frame of"):
+            reader.read_between(3.0, 4.0)
 
 
 def large(path, codec, options, pixels="yuv420p", frames=2):
