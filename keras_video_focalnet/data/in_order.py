@@ -151,8 +151,9 @@ def _shown(video, damage, reopen):
                     scout.stream.thread_count = 1
                     met = damage.count
             if reopen and full and name == "h264" and _fails(scout, packet) and is_disposable(packet, codec.extradata):
-                withheld.add(packet.pts)
-                damage.lost += 1
+                if not packet.is_discard:
+                    withheld.add(packet.pts)
+                    damage.lost += 1
             else:
                 frames += _decoded(decoder, packet, damage, reopen)
             without_frame = 0 if frames else without_frame + 1

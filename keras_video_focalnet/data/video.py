@@ -293,16 +293,30 @@ def _video_stream(path, container):
     return streams[0]
 
 
-def upright_rgb(frame: "av.VideoFrame", pixel_aspect: float = 1.0) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class DetachedFrame:
+    """A picture as it was decoded, in memory of its own, with the display matrix of its frame."""
+
+    frame: "av.VideoFrame"
+    matrix: tuple[float, float, float, float]
+
+    @property
+    def planes(self) -> tuple:
+        """Those of the picture."""
+        return self.frame.planes
+
+
+def upright_rgb(frame: "av.VideoFrame | DetachedFrame", pixel_aspect: float = 1.0) -> np.ndarray:
     """The picture as it is meant to be seen, uint8 `(height, width, 3)`: converted by the frame's own colour matrix and
     range, made wider or taller by Pillow's bilinear filter where pixels are not square, turned and mirrored by its
     display matrix (to the nearest quarter turn).
     """
+    detached = frame if isinstance(frame, DetachedFrame) else DetachedFrame(frame, _display_matrix(frame))
     # With threads of its own the conversion is no faster, and a machine may refuse them.
-    picture = frame.to_ndarray(format="rgb24", threads=1)
+    picture = detached.frame.to_ndarray(format="rgb24", threads=1)
     if pixel_aspect != 1:
         picture = resize(picture, *_shown_size(*picture.shape[:2], pixel_aspect))
-    a, b, c, d = _display_matrix(frame)
+    a, b, c, d = detached.matrix
     if abs(a) + abs(d) >= abs(b) + abs(c):
         mirror_x, mirror_y = a < 0, d < 0
     else:
@@ -329,17 +343,20 @@ def _display_matrix(frame):
     return np.cos(turn), -np.sin(turn), np.sin(turn), np.cos(turn)
 
 
-def detached(frame: "av.VideoFrame") -> "av.VideoFrame":
+def detached(frame: "av.VideoFrame") -> DetachedFrame:
     """The same picture in memory of its own.
 
     A decoder leaves what it cannot decode as it finds it in memory that it uses again. Where all its frames are given
     back in turn, what is found there is the same each time.
     """
-    return frame.reformat(format="bgr24" if frame.format.name == "rgb24" else "rgb24", threads=1)
+    copy = frame.reformat(format="bgr24" if frame.format.name == "rgb24" else "rgb24", threads=1)
+    return DetachedFrame(copy, _display_matrix(frame))
 
 
 def picture_of(
-    frame: "av.VideoFrame", transform: Callable[[np.ndarray], np.ndarray] | None, pixel_aspect: float = 1.0
+    frame: "av.VideoFrame | DetachedFrame",
+    transform: Callable[[np.ndarray], np.ndarray] | None,
+    pixel_aspect: float = 1.0,
 ) -> np.ndarray:
     """The upright picture in a frame, or what `transform` makes of it."""
     picture = upright_rgb(frame, pixel_aspect)
