@@ -138,8 +138,9 @@ class PictureOrder:
     def __init__(self, codec: str, extradata: bytes | None):
         self._codec, self._extradata = codec, extradata
         self._sequences, self._pictures = {}, {}
-        # How often the order began anew, the number of the last picture that later ones count from, and all packets.
-        self._part, self._counted, self._packets = 0, 0, 0
+        # How often the order began anew, the number of the last picture that later ones count from, all packets, and
+        # `frame_num` of the last picture of H.264 that others may refer to.
+        self._part, self._counted, self._packets, self._frame_number = 0, 0, 0, None
         for unit in sets_of_header(codec, extradata):
             self._place_of(unit)
 
@@ -175,15 +176,25 @@ class PictureOrder:
         sequence = self._sequences[self._pictures[bits.ue()]]
         if kind == H264_IDR:
             self._begin_anew()
+        bits.read(2 * sequence.planes)
+        counts = unit[0] >> 5 != 0
+        if not self._follows(bits.read(sequence.frame_bits), sequence.frame_bits, counts):
+            return ()
         if sequence.in_order:
             return self._part, self._packets
-        bits.read(2 * sequence.planes + sequence.frame_bits)
         is_field = sequence.fields and bits.read(1)
         if first_macroblock or is_field or sequence.order_bits is None:
             return ()
         if kind == H264_IDR:
             bits.ue()
-        return self._counted_on(bits.read(sequence.order_bits), sequence.order_bits, unit[0] >> 5 != 0)
+        return self._counted_on(bits.read(sequence.order_bits), sequence.order_bits, counts)
+
+    def _follows(self, number, bits, counts):
+        """Whether no picture is missing that others refer to: `frame_num` counts those of H.264."""
+        before = self._frame_number
+        if counts:
+            self._frame_number = number
+        return before is None or number in (before, (before + 1) % (1 << bits))
 
     def _hevc_place(self, unit):
         kind, layer = unit[0] >> 1 & 63, (unit[0] & 1) << 5 | unit[1] >> 3
@@ -216,7 +227,7 @@ class PictureOrder:
         return self._counted_on(bits.read(sequence.order_bits), sequence.order_bits, is_counted)
 
     def _begin_anew(self):
-        self._part, self._counted = self._part + 1, 0
+        self._part, self._counted, self._frame_number = self._part + 1, 0, None
 
     def _counted_on(self, low, bits, is_counted):
         """The place of a picture of which the header holds the last bits: that which lies nearest to the last."""

@@ -82,6 +82,30 @@ def test_times_that_contradict_the_headers_are_not_trusted(video_of_kind, tmp_pa
         np.testing.assert_array_equal(read_frames(path, [number])[0], whole[number])
 
 
+@pytest.mark.parametrize(
+    "kind", ["H.264, keys every 7, no B frames", "H.264, pyramid of B frames", "H.264, variable rate"]
+)
+def test_a_packet_that_is_missing_is_noticed(video_of_kind, tmp_path, kind):
+    import av
+
+    source, _ = video_of_kind(kind)
+    path = tmp_path / "gap.mkv"
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.dts is not None]
+        # The second packet of a part is one that others are predicted from.
+        (gone,) = [number for number, packet in enumerate(packets) if packet.is_keyframe][1:2] or [0]
+        for number, packet in enumerate(packets):
+            if number != gone + 1:
+                packet.stream = stream
+                new.mux(packet)
+    with contextlib.closing(open_video(path)) as video:
+        assert index_video(video) is None
+    whole = read_frames(path)
+    for number in range(0, len(whole), 7):
+        np.testing.assert_array_equal(read_frames(path, [number])[0], whole[number])
+
+
 def test_a_window_does_not_depend_on_where_decoding_begins(video_of_kind, tmp_path):
     # Of one frame the time is far too late: from there on time stands still, as it never goes back.
     def postpone(packet, number):
