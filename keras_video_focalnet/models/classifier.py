@@ -334,7 +334,8 @@ class VideoClassifier(ClonedWhole):
 
     def reset_classifier(self, classes: int, labels: Sequence[str] | str | None = None) -> VideoClassifier:
         """The old name of `with_classifier`, which gives a new model and leaves this one as it is."""
-        warn_renamed("reset_classifier", "model = model.with_classifier(classes): it gives a new model")
+        new = "model = model.with_classifier(classes): it gives a new model and leaves this one as it is"
+        warn_renamed("reset_classifier", new, otherwise=True)
         return self.with_classifier(classes, labels)
 
     def export(self, *args, **kwargs):
