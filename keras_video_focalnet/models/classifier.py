@@ -14,6 +14,7 @@ from keras_video_focalnet.layers.quantization import quantize_layers, quantized_
 from keras_video_focalnet.layers.serialization import with_remedy
 from keras_video_focalnet.models import clip_rules  # noqa: F401  (tells `read_clip` what a model's clips are)
 from keras_video_focalnet.models.cloning import ClonedWhole, take_weights
+from keras_video_focalnet.models.entrances import know_layers
 from keras_video_focalnet.models.inputs import FRAMES, clip_shape
 from keras_video_focalnet.models.jax_state import whole
 from keras_video_focalnet.models.network import LayerRole, Network
@@ -111,6 +112,7 @@ class VideoClassifier(ClonedWhole):
         self._clip = clip
         self.features = features
         self.grid = grid
+        know_layers(self)
 
     # === What an architecture tells of its layers ===
 
