@@ -52,7 +52,10 @@ class ExportedModel(abc.ABC):
         return read_clip(path, like=self, **options)
 
     def decode_predictions(self, scores, top=5):
-        """Name the highest scores of each clip by the file's labels, see `decode_predictions`."""
+        """Name the highest scores of each clip by the file's labels, see `decode_predictions`.
+
+        Of a file that gives logits and no scores, see `contract.outputs`, the numbers beside the names are logits.
+        """
         return name_scores(scores, top, labels=self)
 
     def predict(self, clips):

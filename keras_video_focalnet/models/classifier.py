@@ -14,6 +14,7 @@ from keras_video_focalnet.layers.quantization import quantize_layers, quantized_
 from keras_video_focalnet.layers.serialization import with_remedy
 from keras_video_focalnet.models import clip_rules  # noqa: F401  (tells `read_clip` what a model's clips are)
 from keras_video_focalnet.models.cloning import ClonedWhole, take_weights
+from keras_video_focalnet.models.entrances import know_layers
 from keras_video_focalnet.models.inputs import FRAMES, clip_shape
 from keras_video_focalnet.models.jax_state import whole
 from keras_video_focalnet.models.network import LayerRole, Network
@@ -111,6 +112,7 @@ class VideoClassifier(ClonedWhole):
         self._clip = clip
         self.features = features
         self.grid = grid
+        know_layers(self)
 
     # === What an architecture tells of its layers ===
 
@@ -334,7 +336,8 @@ class VideoClassifier(ClonedWhole):
 
     def reset_classifier(self, classes: int, labels: Sequence[str] | str | None = None) -> VideoClassifier:
         """The old name of `with_classifier`, which gives a new model and leaves this one as it is."""
-        warn_renamed("reset_classifier", "model = model.with_classifier(classes): it gives a new model")
+        new = "model = model.with_classifier(classes): it gives a new model and leaves this one as it is"
+        warn_renamed("reset_classifier", new, otherwise=True)
         return self.with_classifier(classes, labels)
 
     def export(self, *args, **kwargs):
