@@ -57,6 +57,7 @@ _PUBLIC = {
     "load_exported": "exporting.runtime",
     "load_labels": "labels",
     "load_weights": "models.building",
+    "open_model": "models.opening",
     "preprocess_input": "models.preprocessing",
     "read_clip": "data.clip",
     "read_frames": "data.clip",

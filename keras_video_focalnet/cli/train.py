@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, model_and_weights
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, begun_from
 from keras_video_focalnet.cli.wording import in_options
 
 HELP = """Train a model on your own videos.
@@ -63,10 +63,12 @@ def train(out, resume, **given):
     """Train, and tell of errors in the words of the command."""
     is_new = not (resume and (out / "config.json").exists())
     if given["data"] is None and is_new:
+        if resume:
+            raise click.UsageError(f"--out {out} holds no run to go on with; name the folder of one, or pass --data.")
         raise click.UsageError("Missing option '--data'; with --resume it is that of the run in --out.")
     _check_options(**given)
     if is_new:
-        given["model"], given["weights"] = model_and_weights(given["model"] or MODEL, given["weights"])
+        given["model"], given["weights"] = begun_from(given["model"], given["weights"])
         given["distribute"] = given["distribute"] or "auto"
     if given["distribute"] is not None:
         given["distribute"] = given["distribute"].lower()

@@ -16,6 +16,8 @@ _PREPARING_OPERATIONS = frozenset({"Subtract", "Divide", "TrueDivide", "Multiply
 # Operations behind which pixels are still pixels of 0 to 255.
 _KEEPING_OPERATIONS = frozenset({"Reshape", "Permute", "Transpose", "Moveaxis", "GetItem", "Cast", "Identity"})
 _KEEPING_OPERATIONS |= {"InputLayer", "Resizing", "CenterCrop", "RandomCrop", "RandomFlip", "Flip", "Cropping3D"}
+# Operations that do nothing but turn logits into scores.
+ACTIVATIONS = frozenset({"Activation", "Softmax", "Sigmoid"})
 
 
 def preprocessing_inside(model: keras.Model) -> Preprocessing:
@@ -52,11 +54,26 @@ def takes_only_pixels(model: keras.Model) -> bool:
 
 
 def labels_inside(model: keras.Model) -> tuple[str, ...] | None:
-    """The class names of a model, or of the model inside it whose scores it gives; None where it has none."""
+    """The class names of a model, or of the model or classifier inside it whose scores it gives, also where a softmax
+    or sigmoid of their own follows; None where it has none.
+    """
     labels = getattr(model, "labels", None)
-    if labels is None and isinstance(end := last_operation(model), keras.Model):
+    if labels is not None:
+        return tuple(labels)
+    end = last_operation(model)
+    while type(end).__name__ in ACTIVATIONS:
+        end = end.input._keras_history.operation
+    if isinstance(end, keras.Model):
         return labels_inside(end)
+    labels = getattr(end, "class_names", None)
     return None if labels is None else tuple(labels)
+
+
+def gives_logits(operation: Any) -> bool:
+    """Whether nothing turns what an operation computes into scores; of a model, what it ends with is looked at."""
+    if isinstance(operation, keras.Model) and last_operation(operation) is not None:
+        return gives_logits(last_operation(operation))
+    return getattr(operation, "activation", None) is keras.activations.linear
 
 
 def last_operation(model: keras.Model) -> Any:

@@ -25,8 +25,8 @@ from keras_video_focalnet.utils.deprecation import warn_renamed
 from keras_video_focalnet.weights.slots import Slot, State
 
 # What every constructor takes.
-_REQUIRED = ("include_top", "input_tensor", "input_shape", "classes", "classifier_activation", "labels")
-_REQUIRED += ("pooling", "include_preprocessing", "dtype", "name", "trainable")
+REQUIRED_ARGUMENTS = ("include_top", "input_tensor", "input_shape", "classes", "classifier_activation", "labels")
+REQUIRED_ARGUMENTS += ("pooling", "include_preprocessing", "dtype", "name", "trainable")
 # What Keras calls a lambda where it writes down its code.
 _LAMBDA = "__lambda__"
 # Keras has attributes of these names already, or makes them of what it is given.
@@ -84,7 +84,7 @@ class VideoClassifier(ClonedWhole):
         features: Any = None,
         grid: tuple[int, int] | None = None,
     ):
-        missing = [name for name in _REQUIRED if name not in arguments]
+        missing = [name for name in REQUIRED_ARGUMENTS if name not in arguments]
         if missing:
             raise TypeError(f"{type(self).__name__} must take the argument {missing[0]!r}, as every classifier does.")
         source = keras.utils.get_source_inputs(clip)
@@ -108,6 +108,9 @@ class VideoClassifier(ClonedWhole):
                 setattr(self, name, value)
         if not self.include_top:
             self.classes = None
+        elif self.labels is not None and self.classifier is not None:
+            # A model that is built on this one's output knows the layer that gave it, and not this model.
+            self.classifier.class_names = self.labels
         self._policy = keras.dtype_policies.get(arguments["dtype"])
         self._clip = clip
         self.features = features
@@ -384,7 +387,7 @@ def constructor_arguments(architecture: type[VideoClassifier]) -> dict[str, insp
     """The arguments of an architecture's constructor by name, with those of its bases that it hands on."""
     found = {}
     for ancestor in architecture.__mro__:
-        if set(_REQUIRED) <= set(found) or ancestor is VideoClassifier:
+        if set(REQUIRED_ARGUMENTS) <= set(found) or ancestor is VideoClassifier:
             break
         # Keras wraps a class's `__init__` and keeps its signature.
         for name, parameter in inspect.signature(ancestor.__init__).parameters.items():
