@@ -16,6 +16,8 @@ if typing.TYPE_CHECKING:
 
 # A video is given up after as many packets in a row of which no frame comes: minutes of it.
 MOST_WITHOUT_FRAME = 20_000
+# Codecs of which each packet that can be decoded gives a frame, though not in their order.
+CODECS_OF_A_FRAME_EACH = {"h264", "hevc", "mpeg4"}
 # Each picture of an animation is painted whole, however few bytes it has: that takes some seconds.
 ANIMATIONS = {"gif", "apng", "webp"}
 MOST_PAINTED = 20_000_000_000
@@ -151,11 +153,14 @@ def _shown(video, damage, reopen):
                     scout.stream.thread_count = 1
                     met = damage.count
             if reopen and full and name == "h264" and _fails(scout, packet) and is_disposable(packet, codec.extradata):
-                if not packet.is_discard:
+                if _is_shown(packet):
                     withheld.add(packet.pts)
                     damage.lost += 1
             else:
+                lost = damage.lost
                 frames += _decoded(decoder, packet, damage, reopen)
+                if damage.lost > lost and name in CODECS_OF_A_FRAME_EACH and _is_shown(packet):
+                    withheld.add(packet.pts)
             without_frame = 0 if frames else without_frame + 1
             if shown is None:
                 items = withheld.fill([(frame.pts, frame) for frame in frames], not full)
@@ -171,6 +176,11 @@ def _shown(video, damage, reopen):
     # Threads say nothing of damage to the last packets, but that they give no frame.
     if latest_shown < latest and not reopen and video.stream.thread_count != 1:
         raise DamageMetError
+
+
+def _is_shown(packet):
+    """Whether a packet says when its frame is shown, and that it is."""
+    return packet.pts is not None and not packet.is_discard
 
 
 def _check_painted(video, pictures):
