@@ -17,7 +17,6 @@ from keras_video_focalnet.exporting.onnx_scan import names_other_files
 from keras_video_focalnet.labels.predictions import name_scores
 from keras_video_focalnet.utils.archives import unpack
 from keras_video_focalnet.utils.clip_checks import check_clip_shape, check_no_path, looks_scaled
-from keras_video_focalnet.weights.formats import SUFFIXES
 from keras_video_focalnet.weights.run_folder import is_run
 
 
@@ -327,7 +326,7 @@ def load_exported(path, threads=None, precision=None):
     path = pathlib.Path(os.path.expanduser(path))
     if not path.exists():
         raise FileNotFoundError(f"There is no {path}; pass the path of a file or folder that export wrote.")
-    if is_run(path) or path.name.lower().endswith(SUFFIXES):
+    if is_run(path) or path.suffix.lower() in (".keras", ".safetensors"):
         raise ExportedFileError(
             f"{path} is no exported model but what training left: open_model({str(path)!r}) opens it, and "
             f"export({str(path)!r}, 'model.tflite') writes a file for load_exported."

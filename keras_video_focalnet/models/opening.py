@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -88,8 +89,12 @@ def describe_model(model: keras.Model, class_names: Sequence[str] | None, multi_
 
 
 def _serialized(model):
-    told = keras.saving.serialize_keras_object(model)
-    return {key: value for key, value in told.items() if key not in _NOT_NEEDED}
+    """What Keras tells of a model, without which its weights alone say less; None where it cannot be written down."""
+    try:
+        told = keras.saving.serialize_keras_object(model)
+        return json.loads(json.dumps({key: value for key, value in told.items() if key not in _NOT_NEEDED}))
+    except Exception:  # An activation or a layer of a user's own can raise any.
+        return None
 
 
 def _builder_of(model):

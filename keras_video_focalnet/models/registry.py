@@ -338,9 +338,10 @@ def default_shape(architecture: str, weights: object = None) -> tuple[int, int, 
 
 def trained_builder(path: str | os.PathLike) -> Builder | None:
     """The builder of the model that a run trained, by the run's folder or a file of it; None where nothing says it."""
-    from keras_video_focalnet.weights.run_folder import read_run
+    from keras_video_focalnet.weights.run_folder import read_run, run_of
 
-    run = read_run(path)
+    path = Path(path).expanduser()
+    run = read_run(path) if path.is_dir() else run_of(path)
     for name in (run.get("builder"), run.get("model")):
         if isinstance(name, str):
             with contextlib.suppress(ValueError):

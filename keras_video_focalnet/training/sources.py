@@ -153,8 +153,8 @@ def prepared(source: BatchSource, model: keras.Model) -> BatchSource:
     Data sets give pixels of 0 to 255, which most models prepare themselves. The clips of another source are as its
     maker wants the model to see them.
     """
-    prepare = clip_rule(model).prepare
-    return source if prepare is None or not isinstance(source, ClipDataset) else PreparedBatches(source, prepare)
+    prepare = clip_rule(model).prepare if isinstance(source, ClipDataset) else None
+    return source if prepare is None else PreparedBatches(source, prepare)
 
 
 def _clip_shape(model):

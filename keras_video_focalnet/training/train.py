@@ -134,6 +134,7 @@ def train(
 
     Raises:
         FileExistsError: `out` holds a run and `resume` is False.
+        FileNotFoundError: `out` holds no run to resume, or videos or weights of it no longer lie where they did.
         ValueError: The run in `out` is of another model, recipe, backend or number of steps an epoch; the classes of
             model, training and validation differ, or there is only one; the recipe and the clips contradict each other;
             or one of the sources has several labels a clip and the other has one.

@@ -243,4 +243,4 @@ def test_what_a_run_left_that_came_to_nothing_is_no_obstacle(videos, tmp_path):
     assert read_config(out)["class_names"] == list(NAMES)
     assert not (out / "broken.csv").exists()
     with pytest.raises(ValueError, match="class_names is .* but the run in .* was begun with .'a'."):
-        train(network(), videos, begun(tmp_path / "again"), resume=True)
+        train(network(), videos, begun(tmp_path / "again", batch_size=2), resume=True)
