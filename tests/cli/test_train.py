@@ -269,7 +269,7 @@ def test_options_that_contradict_each_other_are_refused(videos, tmp_path, option
     [
         (["--set", "epochs"], "--set epochs has no value; write --set epochs=VALUE"),
         (["--set", "epoch=3"], "a recipe has no attribute 'epoch'"),
-        (["--recipe", "k4000"], "--recipe 'k4000' is not known"),
+        (["--recipe", "k4000"], "--recipe k4000 is not known"),
         (["--data", "no_such_folder"], "no_such_folder does not exist"),
         (["--distribute", "nowhere"], "--distribute must be one of"),
         (["--multi-label"], "is a folder of classes, with one label a video and no splits; pass a list file"),
