@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A command between backticks in the text.
-INLINE = re.compile(r"`(video-focalnet (?:train|predict|export|models|doctor)[^`]*)`")
+INLINE = re.compile(r"`(video-focalnet (?:train|predict|evaluate|export|models|doctor)[^`]*)`")
 
 
 def steps(text):
@@ -93,7 +93,7 @@ def fresh_environment(folder, backend):
         "install",
         "-c",
         ROOT / "constraints.txt",
-        f"{wheel}[{backend},tensorflow,train,export]",
+        f"{wheel}[{backend},tensorflow,train,evaluate,export]",
     ]
     subprocess.run(install, check=True)
     return python
