@@ -8,6 +8,7 @@ import sys
 import time
 
 import keras
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -32,7 +33,7 @@ def colour_model():
     mean = keras.layers.Rescaling(1 / 32)(keras.layers.GlobalAveragePooling3D()(inputs))
     turn = keras.layers.Dense(3, use_bias=False, name="turn")
     model = keras.Model(inputs, keras.layers.Softmax()(turn(mean)), name="colours")
-    turn.set_weights([[[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]])
+    turn.set_weights([np.eye(3)[::-1]])
     return model
 
 
