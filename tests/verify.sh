@@ -105,5 +105,11 @@ for backend in tensorflow jax torch; do run "$PYTHON" -m tests.newcomer.run --fr
 step "growth of time and memory"
 run "$PYTHON" -m benchmarks.growth
 
+step "evaluation: views, metrics, reports, five kills, a full disk, the page in Chromium"
+run "$PYTHON" -m pytest -q tests/evaluation -m "backend_free"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/evaluation tests/cli/test_evaluate.py -m "not backend_free"
+done
+
 step "6: camera motion"
 run "$PYTHON" -m examples.camera_motion.evaluate --check

@@ -4,6 +4,7 @@ import click
 
 from keras_video_focalnet import __version__
 from keras_video_focalnet.cli.doctor import doctor
+from keras_video_focalnet.cli.evaluate import evaluate
 from keras_video_focalnet.cli.export import export
 from keras_video_focalnet.cli.models import models
 from keras_video_focalnet.cli.predict import predict
@@ -14,7 +15,7 @@ from keras_video_focalnet.cli.wording import SpokenGroup
 @click.group(cls=SpokenGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="video-focalnet")
 def main():
-    """Classify videos, train models on your own videos, and export them.
+    """Classify videos, train models on your own videos, evaluate and export them.
 
     The backend is the one that KERAS_BACKEND or keras.json names, or the first installed of tensorflow, jax, torch.
     """
@@ -22,6 +23,7 @@ def main():
 
 main.add_command(predict)
 main.add_command(train)
+main.add_command(evaluate)
 main.add_command(export)
 main.add_command(models)
 main.add_command(doctor)

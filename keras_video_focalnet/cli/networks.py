@@ -8,14 +8,12 @@ import click
 from keras_video_focalnet.data.clip_rule import clip_rule
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.utils.checks import did_you_mean
+from keras_video_focalnet.weights.addresses import without_secret
 from keras_video_focalnet.weights.formats import is_exported, is_path
 from keras_video_focalnet.weights.run_folder import find_weights, run_of
 
 MODEL = "nano"
 """The model that commands use unless told otherwise; its weights ship in the package."""
-
-# By how much a softmax may leave the range of 0 to 1.
-ROUNDING = 1e-3
 
 
 def model_names():
@@ -114,6 +112,23 @@ def load_network(model, weights):
     return network
 
 
+def load_either(model, weights):
+    """Load what `--model` and `--weights` name, whether `export` wrote it or not, and tell what it is called.
+
+    Returns the network and a dict with its `model` and `weights` in words.
+    """
+    exported = is_exported(model)
+    if exported and weights is not None:
+        raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
+    if exported:
+        network, weights = load_file(model), model
+    else:
+        model, weights = model_and_weights(model, weights)
+        network = load_network(model, weights)
+    name = network.name if exported or holds_model(weights) else model
+    return network, {"model": name, "weights": without_secret(os.fspath(weights))}
+
+
 def load_file(model):
     """Load what `export` wrote."""
     from keras_video_focalnet.exporting.runtime import load_exported
@@ -127,6 +142,7 @@ def load_file(model):
 def class_names(network, given=None):
     """Names of a model's classes and where they come from: `--labels`, the model, their number, or nowhere."""
     from keras_video_focalnet.evaluation.predictions import default_names, numbered
+    from keras_video_focalnet.evaluation.views import names_of_classes
     from keras_video_focalnet.labels import load_labels
 
     classes = network.contract.classes if hasattr(network, "contract") else network.output_shape[-1]
@@ -135,18 +151,10 @@ def class_names(network, given=None):
         if len(names) != classes:
             raise ValueError(f"--labels {given}: it has {len(names)} names but the model has {classes} classes.")
         return names, "given"
-    if labels := _own_labels(network):
+    if labels := names_of_classes(network):
         return list(labels), "model"
     names = default_names(classes)
     return (numbered(classes), "none") if names is None else (names, "assumed")
-
-
-def _own_labels(network):
-    if hasattr(network, "contract"):
-        return network.labels
-    from keras_video_focalnet.models.around import labels_inside
-
-    return labels_inside(network)
 
 
 def clip_size(network):
@@ -162,20 +170,9 @@ def resize_rule(network):
 
 def scores_of(network, clips):
     """What a model gives for clips as shares of 1, whether it gives scores or logits."""
-    import numpy as np
+    from keras_video_focalnet.evaluation.views import class_scores
 
-    if hasattr(network, "contract"):
-        scores = network.predict(clips)
-    else:
-        scores = network.predict(as_input(network, clips), verbose=0)
-    scores = np.asarray(scores, np.float64)
-    if scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING:
-        # A model that gives logits: as shares of 1 they can be drawn as bars, in the same order.
-        if getattr(network, "multi_label", False):
-            return 1 / (1 + np.exp(-scores))
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        scores = scores / scores.sum(axis=-1, keepdims=True)
-    return scores
+    return class_scores(network, clips)
 
 
 def as_input(network, clips):

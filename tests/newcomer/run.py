@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A command between backticks in the text.
-INLINE = re.compile(r"`(video-focalnet (?:train|predict|export|models|doctor)[^`]*)`")
+INLINE = re.compile(r"`(video-focalnet (?:train|predict|evaluate|export|models|doctor)[^`]*)`")
 
 
 def steps(text):
@@ -126,7 +126,7 @@ def main():
         environment = clean_environment(HOME=str(home), XDG_CACHE_HOME=str(home / "cache"))
         install(python, wheel, backend)
         do(chapter(text, "Predict"), work, python, environment, program)
-        install(python, wheel, "tensorflow,train,export")
+        install(python, wheel, "tensorflow,train,evaluate,export")
         # Now there may be two backends, of which the variable chooses.
         do(text, work, python, environment | {"KERAS_BACKEND": backend}, program)
     print(f"The README runs from top to bottom on {backend}.")
