@@ -102,6 +102,12 @@ done
 step "the README from top to bottom, from the wheel, on each backend"
 for backend in tensorflow jax torch; do run "$PYTHON" -m tests.newcomer.run --fresh $backend; done
 
+step "libraries of videos: scored by processes and over Ray, a worker killed, the driver killed five times; speed"
+for backend in tensorflow jax torch; do on $backend "$PYTHON" -m pytest -q -s tests/cli/test_score.py -m "slow or not slow"; done
+on torch "$PYTHON" -m pytest -q -s tests/evaluation/test_parts.py tests/evaluation/test_library.py \
+    tests/evaluation/test_scoring_on_ray.py -m "slow or not slow"
+run "$PYTHON" -m benchmarks.scoring
+
 step "growth of time and memory"
 run "$PYTHON" -m benchmarks.growth
 

@@ -8,6 +8,8 @@ from keras_video_focalnet.cli.evaluate import evaluate
 from keras_video_focalnet.cli.export import export
 from keras_video_focalnet.cli.models import models
 from keras_video_focalnet.cli.predict import predict
+from keras_video_focalnet.cli.prepare import prepare
+from keras_video_focalnet.cli.score import score
 from keras_video_focalnet.cli.train import train
 from keras_video_focalnet.cli.wording import SpokenGroup
 
@@ -15,15 +17,17 @@ from keras_video_focalnet.cli.wording import SpokenGroup
 @click.group(cls=SpokenGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="video-focalnet")
 def main():
-    """Classify videos, train models on your own videos, evaluate and export them.
+    """Classify videos and libraries of videos, train models on your own videos, evaluate and export them.
 
     The backend is the one that KERAS_BACKEND or keras.json names, or the first installed of tensorflow, jax, torch.
     """
 
 
 main.add_command(predict)
+main.add_command(score)
 main.add_command(train)
 main.add_command(evaluate)
+main.add_command(prepare)
 main.add_command(export)
 main.add_command(models)
 main.add_command(doctor)

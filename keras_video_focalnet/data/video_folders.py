@@ -24,7 +24,7 @@ def read_folder(folder: str | os.PathLike, class_names: tuple[str, ...] | None) 
     Files that are no videos are told in one warning.
     """
     folder = pathlib.Path(folder)
-    entries = sorted(entry for entry in folder.iterdir() if not _is_helper(entry.name))
+    entries = sorted(entry for entry in folder.iterdir() if not is_helper(entry.name))
     stray = next((entry for entry in entries if is_video_name(entry.name) and entry.is_file()), None)
     if stray is not None:
         raise ValueError(f"{stray} lies in no class's folder; move it into {folder}/NAME_OF_ITS_CLASS/.")
@@ -40,7 +40,8 @@ def read_folder(folder: str | os.PathLike, class_names: tuple[str, ...] | None) 
     return found
 
 
-def _is_helper(name):
+def is_helper(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that systems and programs make."""
     return name.startswith(".") or name.lower() in HELPER_FOLDERS | HELPER_FILES
 
 
@@ -117,7 +118,7 @@ class _Walk:
             with os.scandir(place) as entries:
                 entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
             for entry in entries:
-                if _is_helper(entry.name):
+                if is_helper(entry.name):
                     continue
                 if entry.is_dir():
                     waiting.append(entry.path)

@@ -19,7 +19,7 @@ from multiprocessing import spawn, util
 import cloudpickle
 import grain
 
-from keras_video_focalnet.data.workers import work
+from keras_video_focalnet.data.workers import WorkerDiedError, work
 
 # Batches that are in the making or ready, for every worker.
 AHEAD = 2
@@ -106,7 +106,7 @@ class _WorkerIterator(grain.DatasetIterator):
             result = self._workers[which].result()
         if result is None:
             self._check_open()
-            raise RuntimeError(
+            raise WorkerDiedError(
                 f"a worker process died twice while it made batch {self._numbers[self._given]}; a system short of "
                 "memory kills processes, and so may a damaged video: names(number) of the data set tells which are "
                 "in a batch. Pass fewer workers, or take the video out of the list."

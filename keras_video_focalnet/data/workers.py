@@ -18,6 +18,10 @@ if typing.TYPE_CHECKING:
     import grain
 
 
+class WorkerDiedError(RuntimeError):
+    """Two worker processes in a row died while they made one batch."""
+
+
 def batches_by_number(
     make_batch: Callable[[int], tuple], first: int = 0, stop: int | None = None, workers: int = 0
 ) -> "grain.IterDataset":
