@@ -108,6 +108,12 @@ on torch "$PYTHON" -m pytest -q -s tests/evaluation/test_parts.py tests/evaluati
     tests/evaluation/test_scoring_on_ray.py -m "slow or not slow"
 run "$PYTHON" -m benchmarks.scoring
 
+step "what happens when: half an hour of known moves found, in the memory of three minutes and the time of decoding and model"
+run "$PYTHON" -m benchmarks.timeline --check
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/evaluation/test_timeline.py tests/cli/test_timeline.py -m "slow or not slow"
+done
+
 step "growth of time and memory"
 run "$PYTHON" -m benchmarks.growth
 

@@ -10,6 +10,7 @@ from keras_video_focalnet.cli.models import models
 from keras_video_focalnet.cli.predict import predict
 from keras_video_focalnet.cli.prepare import prepare
 from keras_video_focalnet.cli.score import score
+from keras_video_focalnet.cli.timeline import timeline
 from keras_video_focalnet.cli.train import train
 from keras_video_focalnet.cli.wording import SpokenGroup
 
@@ -17,7 +18,7 @@ from keras_video_focalnet.cli.wording import SpokenGroup
 @click.group(cls=SpokenGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="video-focalnet")
 def main():
-    """Classify videos and libraries of videos, train models on your own videos, evaluate and export them.
+    """Classify videos and libraries of videos, tell what happens when, train models, evaluate and export them.
 
     The backend is the one that KERAS_BACKEND or keras.json names, or the first installed of tensorflow, jax, torch.
     """
@@ -25,6 +26,7 @@ def main():
 
 main.add_command(predict)
 main.add_command(score)
+main.add_command(timeline)
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(prepare)

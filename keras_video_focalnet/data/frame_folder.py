@@ -71,9 +71,9 @@ class FrameFolder:
         """Seconds of all frames."""
         return [number / self.header.rate for number in range(len(self._files))]
 
-    def iterate(self, start: float | None, end: float | None) -> Iterator[np.ndarray]:
-        """Each picture between two times."""
-        return map(self._picture, self._between(start, end))
+    def iterate(self, start: float | None, end: float | None) -> Iterator[tuple[float, np.ndarray]]:
+        """The seconds of each frame between two times, and its picture."""
+        return ((time, self._picture(file)) for time, file in self._timed(start, end))
 
     def pictures(self, indices, transform: Callable | None, start: float | None, end: float | None) -> list[Any]:
         """The pictures of some frames between two times, each transformed."""
@@ -89,9 +89,13 @@ class FrameFolder:
 
     def _between(self, start, end):
         """The files of the frames between two times."""
+        return [file for _, file in self._timed(start, end)]
+
+    def _timed(self, start, end):
+        """The seconds and the file of each frame between two times."""
         first, last = start or 0, float("inf") if end is None else end
         times = zip(self.times(), self._files, strict=True)
-        return [file for time, file in times if first - TIME_TOLERANCE <= time < last - TIME_TOLERANCE]
+        return [item for item in times if first - TIME_TOLERANCE <= item[0] < last - TIME_TOLERANCE]
 
     def _picture(self, file):
         """The picture in a file, uint8 `(height, width, 3)`, turned as its EXIF data says."""

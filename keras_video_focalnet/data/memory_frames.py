@@ -33,7 +33,7 @@ def read_from_memory(frames, indices, transform: Callable, start, end, fps) -> n
     first, last = (None if time is None else max(int(np.ceil((time - TIME_TOLERANCE) * rate)), 0)
                    for time in (start, end))  # fmt: skip
     if not hasattr(frames, "__len__"):
-        frames = [transform(_picture(frame, number)) for number, frame in enumerate(itertools.islice(frames, last))]
+        frames = [transform(as_picture(frame, number)) for number, frame in enumerate(itertools.islice(frames, last))]
         pictures = frames[first:]
     else:
         pictures = range(len(frames))[first:last]
@@ -41,7 +41,7 @@ def read_from_memory(frames, indices, transform: Callable, start, end, fps) -> n
         raise _no_frames(frames, rate, start, end)
     chosen = list(choose_indices(check_indices(indices), len(pictures), NAME))
     if isinstance(pictures, range):
-        pictures = {number: transform(_picture(frames[pictures[number]], pictures[number])) for number in set(chosen)}
+        pictures = {number: transform(as_picture(frames[pictures[number]], pictures[number])) for number in set(chosen)}
     if len({pictures[number].shape for number in chosen}) > 1:
         raise ValueError("the frames of path differ in size; pass frames of one size.")
     return np.stack([pictures[number] for number in chosen])
@@ -53,7 +53,7 @@ def _no_frames(frames, rate, start, end):
     return no_frames_error(NAME, [number / rate for number in range(len(frames))], start, end)
 
 
-def _picture(frame, number):
+def as_picture(frame: Any, number: int) -> np.ndarray:
     """A frame as uint8 `(height, width, 3)`: an array, a Pillow image or a frame of PyAV."""
     if hasattr(frame, "to_ndarray"):
         frame = frame.to_ndarray(format="rgb24")

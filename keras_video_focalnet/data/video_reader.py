@@ -164,6 +164,12 @@ class VideoReader:
         return self._times()[-1] + 1 / self.fps
 
     @property
+    def stated_duration(self) -> float | None:
+        """Seconds that the file says it has, which need not be true; None where it does not say. Nothing is decoded."""
+        header = self._read_header()
+        return header.frames / self.fps if header.frames else None
+
+    @property
     def size(self) -> tuple[int, int]:
         """`(height, width)` in pixels of the first frame, upright."""
         with self._lock:
@@ -252,24 +258,51 @@ class VideoReader:
         """Each frame in order, decoded once, uint8 `(height, width, 3)`. (`list(reader)` asks for `len` first.)"""
         return self._iterate(None, None, None)
 
+    def timed(self, start: float | None = None, end: float | None = None) -> Iterator[tuple[float, np.ndarray]]:
+        """Each frame in order with the time that it is shown at; each is decoded once, and one is in memory.
+
+        Args:
+            start: As for `read`.
+            end: As for `read`.
+
+        Returns:
+            Iterator of pairs: seconds from the beginning, which never go back, and the picture, uint8
+            `(height, width, 3)`.
+
+        Raises:
+            ValueError: As for `read`.
+
+        Example:
+            >>> with VideoReader("bikes.mp4") as reader:
+            ...     [(seconds, picture.shape) for seconds, picture in reader.timed(9.92)]
+            [(9.92, (272, 640, 3)), (9.96, (272, 640, 3))]
+        """
+        check_window(start, end)
+        return self._timed(start, end)
+
     def _iterate(self, transform, start, end):
-        """The pictures in order. They come of an opening of their own: reads between them do no harm."""
+        """The pictures in order."""
+        for _, picture in self._timed(start, end):
+            yield picture if transform is None else transform(picture)
+
+    def _timed(self, start, end):
+        """`(seconds, picture)` in order. They come of an opening of their own: reads between them do no harm."""
         self._check_open()
         with self._lock:
             folder = self._source() if self._is_folder() else None
         pictures = self._decoded(start, end) if folder is None else folder.iterate(start, end)
         while True:
             with naming(self.path):
-                picture = next(pictures, None)
-            if picture is None:
+                item = next(pictures, None)
+            if item is None:
                 return
             self._check_open()
-            yield picture if transform is None else transform(picture)
+            yield item
 
     def _decoded(self, start, end):
-        """The upright pictures between two times, decoded in order."""
-        for _, frame in iterate_frames(self._open, start, end, self._may_seek):
-            yield upright_rgb(frame, self._read_header().pixel_aspect)
+        """The seconds and the upright pictures between two times, decoded in order."""
+        for seconds, frame in iterate_frames(self._open, start, end, self._may_seek):
+            yield seconds, upright_rgb(frame, self._read_header().pixel_aspect)
 
     def _may_seek(self):
         """Whether frames may be decoded from a key frame on; known once a reader has read all packets for it."""
