@@ -239,7 +239,7 @@ def test_errors_are_told_in_a_line(folder, colours, tmp_path):
         (["nothing.mp4"], "nothing.mp4 does not exist"),
         ([tmp_path / "page.mp4"], "is not a video"),
         ([folder / "video.mp4", "--window", "9", "--stride", "0.01"], "window must be at most 256 strides"),
-        ([folder / "video.mp4", "--start", "99"], "there is no frame between start and end"),
+        ([folder / "video.mp4", "--start", "99"], "has no frame between start and end"),
         ([folder / "video.mp4", "--labels", "k400"], "it has 400 names but the model has 3 classes"),
         ([folder / "video.mp4", "--out", "/proc/nowhere"], "/proc/nowhere"),
     ):

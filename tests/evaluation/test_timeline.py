@@ -260,7 +260,7 @@ def test_segments_of_a_stream_are_those_of_the_whole(model, video):
         ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
         ({"labels": ["a"]}, "labels has 1 names but the model has 3 classes"),
         ({"start": 3, "end": 2}, "end must lie after start"),
-        ({"start": 99}, "there is no frame between start and end"),
+        ({"start": 99}, "has no frame between start and end"),
     ],
 )
 def test_bad_arguments(model, video, options, message):
