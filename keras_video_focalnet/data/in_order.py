@@ -133,7 +133,7 @@ def _shown(video, damage, reopen):
     shown, codec, withheld = InOrder() if video.in_order else None, video.stream.codec_context, Withheld()
     name, latest, latest_shown = codec.codec.canonical_name, -math.inf, -math.inf
     with contextlib.ExitStack() as opened:
-        decoder, scout, met, without_frame = video, None, 0, 0
+        decoder, scout, met, without_frame, without_time, shown_without_time = video, None, 0, 0, 0, 0
         for packet in video.packets():
             frames, full = [], packet is not None and packet.size > 0
             damage.packets += full
@@ -170,11 +170,14 @@ def _shown(video, damage, reopen):
             if damage.count and not reopen:
                 raise DamageMetError
             yield from items
-            if full and packet.pts is not None and not packet.is_discard:
+            if full and _is_shown(packet):
                 latest = max(latest, packet.pts)
             latest_shown = max([latest_shown, *(time for time, _ in items if time is not None)])
+            without_time += full and packet.pts is None
+            shown_without_time += sum(time is None for time, _ in items)
     # Threads say nothing of damage to the last packets, but that they give no frame.
-    if latest_shown < latest and not reopen and video.stream.thread_count != 1:
+    is_missing = name in CODECS_OF_A_FRAME_EACH and shown_without_time < without_time
+    if (is_missing or latest_shown < latest) and not reopen and video.stream.thread_count != 1:
         raise DamageMetError
 
 

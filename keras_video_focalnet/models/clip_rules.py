@@ -14,9 +14,9 @@ from keras_video_focalnet.models.around import preprocessing_inside, takes_pixel
 @clip_rule.register(os.PathLike)
 def rule_for_path(path: str | os.PathLike) -> ClipRule:
     """The rule of the model at a path, see `open_model`."""
-    from keras_video_focalnet.models.opening import open_model
+    from keras_video_focalnet.models.opening import opened
 
-    return clip_rule(open_model(path))
+    return clip_rule(opened(path, "like"))
 
 
 @clip_rule.register(keras.Model)

@@ -51,9 +51,9 @@ def open_model(path: str | os.PathLike) -> keras.Model:
     return _scoring(*_open(path, "path"))
 
 
-def opened(model: Any) -> Any:
-    """A model as it is, or the one at a path, for functions that take either."""
-    return open_model(model) if isinstance(model, (str, os.PathLike)) else model
+def opened(model: Any, name: str = "model") -> Any:
+    """A model as it is, or the one at a path, for functions that take either and call it `name`."""
+    return _scoring(*_open(model, name)) if isinstance(model, (str, os.PathLike)) else model
 
 
 def open_network(weights: str | os.PathLike) -> keras.Model:
