@@ -19,6 +19,8 @@ PICTURES_PER_THREAD = 2
 # The standards allow so many references in pictures of the largest size of a level, and larger ones have few levels.
 USUAL_REFERENCES = 6
 USUAL_BYTES_PER_PIXEL = 3
+# Bytes of a file that must not take more than its limit, whatever is in it.
+SMALL = 10 << 20
 # Bytes of a slice that hold its header as far as the order of pictures.
 SLICE_HEADER = 24
 # Profiles of H.264 that tell the format of colours and may have scaling lists.
@@ -74,15 +76,16 @@ class SequenceSet:
 def check_held(path: VideoPath, size: int, told: SequenceSet) -> None:
     """Raise where a decoder would hold more for the sake of later pictures than a file of `size` bytes may take.
 
-    Pictures of 4:2:0 with no more references than are usual for the largest ones may take more: else large videos of
-    phones could not be read.
+    Of files that are not small, pictures of 4:2:0 with no more references than are usual for the largest ones may take
+    more: else large videos of phones could not be read.
     """
     is_usual = told.references <= USUAL_REFERENCES and told.bytes_per_pixel <= USUAL_BYTES_PER_PIXEL
+    is_usual = is_usual and size >= SMALL
     if told.held() > memory_limit(size) and not is_usual:
         raise ValueError(
             f"{path} says that its pictures of {told.pixels} pixels refer to {told.references} others, which takes "
             f"{told.held() >> 20} MB; a file of {size} bytes may take {memory_limit(size) >> 20} MB. If you trust it, "
-            f"encode it anew with FFmpeg, in yuv420p with at most {USUAL_REFERENCES} references (-refs)."
+            "encode it anew with FFmpeg, in yuv420p with fewer references (-refs) or at a smaller size."
         )
 
 

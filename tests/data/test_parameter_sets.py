@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keras_video_focalnet.data.clip import read_frames
 from keras_video_focalnet.data.nal_units import beginnings, sets_of_header
-from keras_video_focalnet.data.parameter_sets import PictureOrder, sequence_sets
+from keras_video_focalnet.data.parameter_sets import SMALL, PictureOrder, SequenceSet, check_held, sequence_sets
 from keras_video_focalnet.data.video import open_video
 from keras_video_focalnet.data.video_index import index_video
 from keras_video_focalnet.data.video_reader import VideoReader
@@ -136,12 +136,23 @@ def large(path, codec, options, pixels="yuv420p", frames=2):
         ("libx264", {"preset": "ultrafast", "refs": "16"}, "yuv420p"),
         ("libx264", {"preset": "ultrafast", "refs": "5"}, "yuv444p10le"),
         ("libx265", {"preset": "ultrafast", "x265-params": f"{X265}:ref=16:level-idc=6.2"}, "yuv420p"),
+        ("libx265", {"preset": "ultrafast", "x265-params": f"{X265}:ref=5"}, "yuv420p10le"),
     ],
 )
 def test_more_references_than_a_small_file_may_take_are_refused(tmp_path, codec, options, pixels):
     path = large(tmp_path / "large.mkv", codec, options, pixels)
     with pytest.raises(ValueError, match=r"large\.mkv says that its pictures of \d+ pixels refer to \d+ others.*-refs"):
         read_frames(path, [0])
+
+
+def test_large_videos_of_phones_are_read(tmp_path):
+    pictures = SequenceSet(3840 * 2160, 3, references=5)
+    check_held("phone.mov", SMALL, pictures)
+    with pytest.raises(ValueError, match="-refs"):
+        check_held("phone.mov", SMALL - 1, pictures)
+    # Of 8 bits small ones are too.
+    path = large(tmp_path / "large.mkv", "libx264", {"preset": "ultrafast", "refs": "5"})
+    assert read_frames(path, [0], short_side=24).shape[1] == 24
 
 
 def test_references_that_come_later_are_refused_too(tmp_path):
