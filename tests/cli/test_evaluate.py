@@ -18,6 +18,9 @@ from keras_video_focalnet.evaluation.ledger import LEDGER
 from tests.evaluation.stand_in import colour_folder
 from tests.evaluation.test_evaluate import done
 
+# What is tested here is the same on every backend but for the model; `make verify` runs it on all.
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
 for package in ("sklearn", "pyarrow", "matplotlib"):
     pytest.importorskip(package)
 
@@ -117,7 +120,6 @@ def test_errors(videos, colours, tmp_path, options, message):
     assert "Traceback" not in result.output
 
 
-@pytest.mark.slow_on("jax", "torch")
 def test_an_exported_file(videos, colours, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tensorflow")
