@@ -126,7 +126,7 @@ def test_the_clips_as_video_files_are_evaluated_as_the_example_evaluates_them(tm
 
     model = VideoFocalNetNano(weights="camera_motion")
     # Harder than those that the accuracy is promised for, so that some answers are wrong.
-    clips, labels = unseen_photograph_clips(90, seed=5, difficulty=2.0)
+    clips, labels = unseen_photograph_clips(90, seed=5, difficulty=1.5)
     for motion in CAMERA_MOTIONS:
         (tmp_path / motion).mkdir()
     for number, (clip, label) in enumerate(zip(clips, labels, strict=True)):
@@ -134,4 +134,4 @@ def test_the_clips_as_video_files_are_evaluated_as_the_example_evaluates_them(tm
     by_hand, report = measure(model, clips, labels), evaluate_videos(model, tmp_path, "1x3")
     assert report["metrics"]["top1"] == pytest.approx(by_hand["accuracy"], abs=1e-6)
     assert report["confusion"] == by_hand["confusion"].tolist()
-    assert 0.3 < by_hand["accuracy"] < 1
+    assert 0.5 < by_hand["accuracy"] < 1
