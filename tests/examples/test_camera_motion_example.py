@@ -134,4 +134,4 @@ def test_the_clips_as_video_files_are_evaluated_as_the_example_evaluates_them(tm
     by_hand, report = measure(model, clips, labels), evaluate_videos(model, tmp_path, "1x3")
     assert report["metrics"]["top1"] == pytest.approx(by_hand["accuracy"], abs=1e-6)
     assert report["confusion"] == by_hand["confusion"].tolist()
-    assert 0.3 < by_hand["accuracy"] < 1
+    assert 0.5 < by_hand["accuracy"] < 1
