@@ -157,7 +157,7 @@ def test_where_a_run_makes_no_sense_it_is_said_what_to_write(runs, tmp_path):
             kvf.freeze_stages(path, 1)
     with pytest.raises(ValueError, match=r"path must end in '.onnx'"):
         kvf.export(runs / "ours", tmp_path / "nano.pb", format="onnx")
-    with pytest.raises(FileNotFoundError, match="path='nowhere': there is no such file"):
+    with pytest.raises(FileNotFoundError, match="model='nowhere': there is no such file"):
         kvf.export("nowhere", tmp_path / "nano.onnx")
 
 
