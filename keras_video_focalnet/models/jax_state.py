@@ -74,7 +74,8 @@ def whole(model: keras.Model) -> Iterator[None]:
 def _give_back(model):
     """Has every model that this thread computes with, and that shares a layer with `model`, get its values back."""
     if keras.backend.backend() == "jax":
-        mine = [claim for claim in _CLAIMS if claim.thread == threading.get_ident()]
+        with _FREED:
+            mine = [claim for claim in _CLAIMS if claim.thread == threading.get_ident()]
         own = next(claim for claim in reversed(mine) if claim.model is model)
         for claim in mine:
             if claim.meets(own):
