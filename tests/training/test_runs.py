@@ -204,7 +204,7 @@ def test_paths_mean_the_same_in_any_working_folder(videos, tmp_path, monkeypatch
 def begun(folder, **values):
     """The folder of a run that was begun with some values."""
     folder.mkdir()
-    config, recipe = settle({"model": "nano"}, folder, False)
+    config, recipe = settle({"model": "nano", "recipe": RECIPE}, folder, False)
     config |= {**values, "class_names": ["a"], "values": {}}
     (folder / "config.json").write_text(json.dumps(config | {"values": dataclasses.asdict(recipe)}))
     return folder
