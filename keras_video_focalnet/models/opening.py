@@ -104,8 +104,11 @@ def _builder_of(model):
             continue
         for builder in family.builders:
             function = family.function(builder)
-            preset = getattr(function, "preset", None)
-            if preset is not None and all(_is(getattr(model, name), value) for name, value in preset.items()):
+            if not hasattr(function, "preset"):
+                continue
+            # Stochastic depth is a recipe's to choose, and the name a user's.
+            preset = {name: value for name, value in function.preset.items() if name not in ("drop_path_rate", "name")}
+            if all(_is(getattr(model, name), value) for name, value in preset.items()):
                 return builder.short_name
     return None
 
