@@ -60,6 +60,7 @@ _PUBLIC = {
     "load_labels": "labels",
     "load_weights": "models.building",
     "open_live": "data.live_video",
+    "open_model": "models.opening",
     "prepare_videos": "evaluation.preparing",
     "preprocess_input": "models.preprocessing",
     "read_clip": "data.clip",

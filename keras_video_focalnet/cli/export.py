@@ -64,6 +64,8 @@ def export(model, weights, out, format, precision, input_dtype, frames, calibrat
     click.echo(
         f"differs from the model by {report['difference']:.2g} of the largest {compared}, on {report['compared_on']}"
     )
+    if report["outputs"] == ["logits"]:
+        click.echo("gives logits and no scores: the model ends without an activation")
     if "operations" in report:
         counts = ", ".join(f"{count} {name}" for name, count in report["operations"].items())
         told = "none of a rank above 4, none custom, none Flex"

@@ -10,7 +10,7 @@ from keras_video_focalnet.models import registry
 from keras_video_focalnet.utils.checks import did_you_mean
 from keras_video_focalnet.weights.addresses import without_secret
 from keras_video_focalnet.weights.formats import is_exported, is_path
-from keras_video_focalnet.weights.run_folder import find_weights, is_of_a_run, read_run
+from keras_video_focalnet.weights.run_folder import find_weights, run_of
 
 MODEL = "nano"
 """The model that commands use unless told otherwise; its weights ship in the package."""
@@ -56,10 +56,22 @@ def model_and_weights(model, weights):
             raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
         model, weights = MODEL, model
     if weights is not None and weights.lower() != "none" and is_path(weights):
-        trained = read_run(weights).get("model")
-        with contextlib.suppress(ValueError):
-            model = registry.find_builder(trained).short_name if isinstance(trained, str) else model
+        trained = registry.trained_builder(weights)
+        model = model if trained is None else trained.short_name
     return model, default_weights(model) if weights is None else weights
+
+
+def begun_from(model, weights):
+    """The name or path of the model and the weights that training begins from, by the options `--model`, `--weights`.
+
+    A whole model of a make that has no builder is trained on as it is.
+    """
+    named, begun = model_and_weights(model or MODEL, weights)
+    # A file that is missing is told of when it is opened.
+    with contextlib.suppress(FileNotFoundError):
+        if model not in model_names() and holds_model(begun) and registry.trained_builder(begun) is None:
+            return begun, None
+    return named, begun
 
 
 def build(model, **arguments):
@@ -77,7 +89,7 @@ def load_network(model, weights):
         )
     from keras_video_focalnet.cli.backend import import_keras
 
-    keras = import_keras()
+    import_keras()
     if not is_path(weights):
         return build(model, weights=weights)
     path = find_weights(weights)
@@ -86,12 +98,11 @@ def load_network(model, weights):
             f"--weights {weights} is an exported model, which only runs: `video-focalnet predict --model {weights}` "
             "runs it. Pass the .keras file or the run that it was exported from."
         )
-    if not holds_model(path):
-        several = is_of_a_run(path) and read_run(path).get("multi_label")
-        return build(model, weights=weights, **({"classifier_activation": "sigmoid"} if several else {}))
-    # This registers the classes that a .keras file names.
-    registry.architectures()
-    network = _load_whole_model(keras, path)
+    if not holds_model(path) and run_of(path).get("architecture") is None:
+        return build(model, weights=weights)
+    from keras_video_focalnet.models.opening import open_network
+
+    network = open_network(path)
     taken, given = network.input_shape, network.output_shape
     if not isinstance(taken, tuple) or len(taken) != 5 or taken[-1] != 3 or len(given) != 2:
         raise ValueError(
@@ -126,25 +137,6 @@ def load_file(model):
     if network.contract.outputs == ("features",):
         raise ValueError(f"--model {model} gives features, no classes; pass one that was exported with its classifier.")
     return network
-
-
-def _load_whole_model(keras, path):
-    from keras_video_focalnet.weights.files import DESCRIPTIONS, sniff
-    from keras_video_focalnet.weights.model_bounds import check_whole_model
-
-    kind = sniff(path)
-    if kind != "zip":
-        raise ValueError(
-            f"{path}: it is {DESCRIPTIONS[kind]}, not a .keras file; pass one that model.save wrote whole."
-        )
-    try:
-        check_whole_model(path)
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras tells of damage by nearly any exception.
-        raise ValueError(
-            f"{path}: the model cannot be loaded, it is damaged or needs classes that are not there "
-            f"({type(error).__name__}: {str(error)[:300]})."
-        ) from error
 
 
 def class_names(network, given=None):

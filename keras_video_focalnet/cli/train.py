@@ -1,13 +1,13 @@
 """`video-focalnet train` trains a model on a folder or a list of videos; `predict` takes the result."""
 
 import contextlib
-import re
 import warnings
 from pathlib import Path
 
 import click
 
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, model_and_weights
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, begun_from
+from keras_video_focalnet.cli.wording import in_options
 
 HELP = """Train a model on your own videos.
 
@@ -63,10 +63,12 @@ def train(out, resume, **given):
     """Train, and tell of errors in the words of the command."""
     is_new = not (resume and (out / "config.json").exists())
     if given["data"] is None and is_new:
+        if resume:
+            raise click.UsageError(f"--out {out} holds no run to go on with; name the folder of one, or pass --data.")
         raise click.UsageError("Missing option '--data'; with --resume it is that of the run in --out.")
     _check_options(**given)
     if is_new:
-        given["model"], given["weights"] = model_and_weights(given["model"] or MODEL, given["weights"])
+        given["model"], given["weights"] = begun_from(given["model"], given["weights"])
         given["distribute"] = given["distribute"] or "auto"
     if given["distribute"] is not None:
         given["distribute"] = given["distribute"].lower()
@@ -82,11 +84,11 @@ def train(out, resume, **given):
         with _warnings_in_a_line():
             run_training(given, out, resume)
     except TrainingInterrupted as interruption:
-        click.echo(as_options(str(interruption)), err=True)
+        click.echo(in_options(str(interruption), train.params), err=True)
         # Shells use this exit code for a program that a signal ended.
         raise SystemExit(128 + interruption.number) from None
     except (ImportError, OSError, ValueError, ArithmeticError) as error:
-        raise click.ClickException(as_options(str(error))) from error
+        raise click.ClickException(in_options(str(error), train.params)) from error
 
 
 def _check_options(val, val_split, val_rows, multi_label, balanced, class_weights, **others):
@@ -103,22 +105,8 @@ def _warnings_in_a_line():
     """Print what is warned of without the source line that warns, which is nothing to who types a command."""
 
     def show(message, category, *_):
-        click.echo(f"Warning: {as_options(str(message))}", err=True)
+        click.echo(f"Warning: {in_options(str(message), train.params)}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
-
-
-def as_options(message):
-    """A message that names arguments of Python, with the options of the command in their place."""
-    # Some messages name both.
-    message = re.sub(r"\b\w+=(True)? \((--[^)]*)\)", r"\2", message)
-    for option in train.params:
-        name, written = option.name, max(option.opts, key=len)
-        message = re.sub(rf"^{name}(?= must )", written, message)
-        message = re.sub(rf"\b{name}=True\b|\b{name}=(?=[ ,;.])", written, message)
-        message = re.sub(rf"(?<![\w.-]){name}=(?=\S)", f"{written} ", message)
-        if "_" in name:
-            message = re.sub(rf"(?<![\w.'/-]){name}(?![\w'])", written, message)
-    return message

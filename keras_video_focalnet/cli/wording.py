@@ -7,23 +7,44 @@ import click
 
 from keras_video_focalnet.cli.backend import quiet_start
 
-_ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|[^\s,;:()]*[^\s,;:().])")
+# Within a path it is part of a file's name.
+_ARGUMENT = re.compile(r"(?<![\w/.-])([a-z_]+)=('[^']*'|\"[^\"]*\"|[^\s,;:()]*[^\s,;:().])")
+# What is said of an argument by its bare name, and not of a file that is called so.
+_VALUE = r"['\"\[({]|-?\d|None\b|True\b|False\b"
+_SAID = rf"(?= (?:must|allows|wants|counts|goes? with|has (?:no value|\d)|is (?:for|missing|{_VALUE})))"
+# An argument with the option that stands for it.
+_BOTH = re.compile(r"\b\w+=(True)? \((--[^)]*)\)")
 # Advice about an argument that no option stands for.
 _ADVICE = re.compile(r"(?:^|(?<=[.;] ))Pass [a-z_]+=[^.]*\.\s*")
 
 
 def in_options(text, parameters):
-    """Turn `name='value'` into `--name value` where a command has such an option, and leave out other such advice."""
+    """A message that names arguments of Python, with the options of a command in their place.
+
+    `name='value'` turns into `--name value`, also where the value is left out. A bare name, which may be that of a file
+    too, turns into its option where what follows is said of arguments alone, as in `name must be`: of an underscored
+    name anywhere, of any other at the beginning. Advice about arguments that the command has no option for is left out.
+    """
     options = {parameter.name: parameter for parameter in parameters if isinstance(parameter, click.Option)}
 
     def spoken(match):
         name, value = match[1], match[2].strip("'\"")
         if name not in options:
             return match[0]
-        option = max(options[name].opts, key=len)
-        return option if options[name].is_flag else f"{option} {value}"
+        written = _written(options[name])
+        return written if options[name].is_flag else f"{written} {value}"
 
-    return _ADVICE.sub("", _ARGUMENT.sub(spoken, text)).strip()
+    # Some messages name both.
+    text = _ARGUMENT.sub(spoken, _BOTH.sub(r"\2", text))
+    for name, option in options.items():
+        begins = r"(?<![\w.'/-])" if "_" in name else "^"
+        text = re.sub(rf"{begins}{name}{_SAID}|(?<![\w/.-]){name}=(?=[ ,;.])", _written(option), text)
+    return _ADVICE.sub("", text).strip()
+
+
+def _written(option):
+    """The longest form of an option."""
+    return max(option.opts, key=len)
 
 
 class SpokenGroup(click.Group):

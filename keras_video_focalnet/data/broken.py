@@ -71,7 +71,7 @@ class BrokenVideos:
             f"{len(found)} of an epoch's videos cannot be read, and max_broken allows for no more than {limit}. "
             f"{'Some of them' if len(found) > NAMED else 'They are'}: {some}. All are in the report `broken` of "
             "the data set, which a training run writes to its folder. Repair them, take them out of the list, or raise "
-            "max_broken."
+            "max_broken= (--max-broken)."
         )
         raise self.error
 

@@ -59,7 +59,8 @@ def read_clip(
             `like`, or 224/256.
         interpolation: How frames are resized, `"bilinear"` or `"bicubic"`; None for that of `like`, or `"bilinear"`.
         fps: As for `read_frames`.
-        like: The model that the clip is for: any Keras model of clips, or what `load_exported` gives. None for none.
+        like: The model that the clip is for: any Keras model of clips, what `load_exported` gives, or what `open_model`
+            takes, such as the folder of a training run, which is opened anew each time. None for none.
 
     Returns:
         uint8 array of shape `(num_frames, height, width, 3)`, red, green, blue, 0 to 255. With a `like` that was built

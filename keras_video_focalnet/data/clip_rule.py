@@ -1,6 +1,8 @@
 """What a model's clips are: how many frames of which size, and what becomes of their pixels."""
 
 import functools
+import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 from keras_video_focalnet.utils.checks import fail
 
 CROP_FRACTION = 224 / 256
+_OF_MODELS = "keras_video_focalnet.models.clip_rules"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class ClipRule:
 @functools.singledispatch
 def clip_rule(like: Any) -> ClipRule:
     """The `ClipRule` of a model; kinds of models that know more than their input's shape register their own."""
+    if isinstance(like, (str, os.PathLike)):
+        # What a path stands for is known to the room of the models, which registers it when it is first imported.
+        importlib.import_module(_OF_MODELS)
+        return clip_rule(like)
     frames, height, width = clip_sides(like)
     default = ClipRule()
     return ClipRule(frames or default.num_frames, (height or default.size[0], width or default.size[1]))

@@ -82,7 +82,9 @@ class InOrder:
 
 
 class Withheld:
-    """Presentation times of packets that no decoder was given: the frame shown before each is shown in its place."""
+    """Presentation times of packets of which no frame comes, as no decoder was given them or as it refused them: the
+    frame shown before each is shown in its place.
+    """
 
     def __init__(self):
         self._times = []
@@ -98,6 +100,9 @@ class Withheld:
         """
         shown = []
         for time, frame in items:
+            # Of some refused packets a frame comes after all.
+            if time in self._times:
+                self._times.remove(time)
             while self._times and time is not None and self._times[0] < time:
                 shown.append((self._times.pop(0), self._last or frame))
             shown.append((time, frame))

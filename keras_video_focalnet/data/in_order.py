@@ -16,26 +16,53 @@ if typing.TYPE_CHECKING:
 
 # A video is given up after as many packets in a row of which no frame comes: minutes of it.
 MOST_WITHOUT_FRAME = 20_000
+# Codecs of which each packet that can be decoded gives a frame, though not in their order.
+CODECS_OF_A_FRAME_EACH = {"h264", "hevc", "mpeg4"}
 # Each picture of an animation is painted whole, however few bytes it has: that takes some seconds.
 ANIMATIONS = {"gif", "apng", "webp"}
 MOST_PAINTED = 20_000_000_000
 
 
+def parts_follow(open_file: Callable[[], OpenVideo]) -> bool:
+    """Whether each part of a file that begins with a key frame is shown after all that lies before it, so that decoding
+    can begin there. All packets are read for it and none is decoded.
+    """
+    times, begins = [], []
+    with contextlib.closing(open_file()) as video:
+        for packet in video.packets():
+            if packet is not None and packet.size == 0:
+                break
+            if packet is None or packet.pts is None:
+                return False
+            if packet.is_keyframe:
+                begins.append(len(times))
+            times.append(packet.pts)
+    latest = list(itertools.accumulate(times, max))
+    earliest = list(itertools.accumulate(reversed(times), min))[::-1]
+    return all(latest[place - 1] < earliest[place] for place in begins if place)
+
+
 def iterate_frames(
-    open_file: Callable[[], OpenVideo], start: float | None = None, end: float | None = None
+    open_file: Callable[[], OpenVideo],
+    start: float | None = None,
+    end: float | None = None,
+    may_seek: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[float, "av.VideoFrame"]]:
     """Every decodable frame between two times, in the order of display, with its seconds, which never go back.
 
     Damaged packets are passed over, as players do. Frames before `start` are skipped by seeking where the container
-    allows it; what comes out is the same. The file that `open_file` opens is closed at the end.
+    allows it and `may_seek`, `parts_follow` where None, says that what comes out is the same. The file that `open_file`
+    opens is closed at the end.
 
     Where damage is met, decoding begins anew at the beginning in one thread and goes on from where it was: what threads
     make of damage depends on which is faster, and what comes after it on where decoding began.
     """
     check_window(start, end)
     given = 0
-    attempts = [(start - SEEK_MARGIN, False)] if start and start > SEEK_MARGIN else []
-    for seek_to, lenient in (*attempts, (None, False), (None, True)):
+    attempts = [(None, False), (None, True)]
+    if start and start > SEEK_MARGIN and (parts_follow(open_file) if may_seek is None else may_seek()):
+        attempts.insert(0, (start - SEEK_MARGIN, False))
+    for seek_to, lenient in attempts:
         frames = _window(open_file, start, end, seek_to, lenient)
         with contextlib.closing(frames), contextlib.suppress(DamageMetError):
             for item in itertools.islice(frames, given, None):
@@ -106,7 +133,7 @@ def _shown(video, damage, reopen):
     shown, codec, withheld = InOrder() if video.in_order else None, video.stream.codec_context, Withheld()
     name, latest, latest_shown = codec.codec.canonical_name, -math.inf, -math.inf
     with contextlib.ExitStack() as opened:
-        decoder, scout, met, without_frame = video, None, 0, 0
+        decoder, scout, met, without_frame, without_time, shown_without_time = video, None, 0, 0, 0, 0
         for packet in video.packets():
             frames, full = [], packet is not None and packet.size > 0
             damage.packets += full
@@ -126,10 +153,14 @@ def _shown(video, damage, reopen):
                     scout.stream.thread_count = 1
                     met = damage.count
             if reopen and full and name == "h264" and _fails(scout, packet) and is_disposable(packet, codec.extradata):
-                withheld.add(packet.pts)
-                damage.lost += 1
+                if _is_shown(packet):
+                    withheld.add(packet.pts)
+                    damage.lost += 1
             else:
+                lost = damage.lost
                 frames += _decoded(decoder, packet, damage, reopen)
+                if damage.lost > lost and name in CODECS_OF_A_FRAME_EACH and _is_shown(packet):
+                    withheld.add(packet.pts)
             without_frame = 0 if frames else without_frame + 1
             if shown is None:
                 items = withheld.fill([(frame.pts, frame) for frame in frames], not full)
@@ -139,12 +170,20 @@ def _shown(video, damage, reopen):
             if damage.count and not reopen:
                 raise DamageMetError
             yield from items
-            if full and packet.pts is not None and not packet.is_discard:
+            if full and _is_shown(packet):
                 latest = max(latest, packet.pts)
             latest_shown = max([latest_shown, *(time for time, _ in items if time is not None)])
+            without_time += full and packet.pts is None
+            shown_without_time += sum(time is None for time, _ in items)
     # Threads say nothing of damage to the last packets, but that they give no frame.
-    if latest_shown < latest and not reopen and video.stream.thread_count != 1:
+    is_missing = name in CODECS_OF_A_FRAME_EACH and shown_without_time < without_time
+    if (is_missing or latest_shown < latest) and not reopen and video.stream.thread_count != 1:
         raise DamageMetError
+
+
+def _is_shown(packet):
+    """Whether a packet says when its frame is shown, and that it is."""
+    return packet.pts is not None and not packet.is_discard
 
 
 def _check_painted(video, pictures):

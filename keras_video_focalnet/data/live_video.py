@@ -79,7 +79,8 @@ def open_live(source: str | BinaryIO, device: str | None = None, fps: float | No
         ...         print(segment)
     """
     with contextlib.ExitStack() as opened:
-        container = opened.enter_context(_open(source, device, fps, opened))
+        container, growing = _open(source, device, fps, opened)
+        opened.enter_context(container)
         streams = container.streams.video
         if not streams or streams[0].codec_context is None:
             raise ValueError(f"{_named(source)} brings no video that can be decoded; check what sends it.")
@@ -88,7 +89,7 @@ def open_live(source: str | BinaryIO, device: str | None = None, fps: float | No
         stream.thread_type = "SLICE"  # Threads that decode frames side by side show each of them later.
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         rate = rate if 0 < rate <= 1000 else DEFAULT_RATE
-        frames = _frames(container, stream, rate, _named(source))
+        frames = _frames(container, stream, rate, _named(source), growing)
         yield TimedFrames(opened.enter_context(contextlib.closing(frames)), rate, None, _named(source))
 
 
@@ -96,10 +97,11 @@ def _named(source):
     return "standard input" if source == "-" else "the stream" if is_stream(source) else str(source)
 
 
-def _open(source, device, fps, opened) -> "av.container.InputContainer":
-    """PyAV's container of a source, which can look nowhere else."""
+def _open(source, device, fps, opened) -> tuple["av.container.InputContainer", "_Growing | None"]:
+    """PyAV's container of a source, which can look nowhere else, and the bytes that it reads, if we read them."""
     import av
 
+    growing = None
     options, more = {"max_pixels": str(PIXELS_OF_ANY)}, {"metadata_errors": "replace"}
     if device is not None:
         if device not in DEVICES:
@@ -115,9 +117,10 @@ def _open(source, device, fps, opened) -> "av.container.InputContainer":
         target, more["timeout"] = source, WAIT
     else:
         rules = RULES | {"format_whitelist": GROWING}
-        target, more["buffer_size"] = _Growing(_stream(source, opened)), BUFFER_SIZE
+        target = growing = _Growing(_stream(source, opened))
+        more["buffer_size"] = BUFFER_SIZE
     try:
-        return av.open(target, options=options, container_options=rules, **more)
+        return av.open(target, options=options, container_options=rules, **more), growing
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
@@ -150,12 +153,23 @@ class _Growing:
     def __init__(self, stream: Any):
         # `read1` gives what is there already, where `read` waits until all is there.
         self._read = getattr(stream, "read1", stream.read)
+        # FFmpeg would print an interrupt and go on as at the end, so that is kept for `check`.
+        self._interrupted = False
 
     def read(self, count: int) -> bytes:
-        return bytes(self._read(count) or b"")[:count]
+        try:
+            return bytes(self._read(count) or b"")[:count]
+        except KeyboardInterrupt:
+            self._interrupted = True
+            return b""
+
+    def check(self) -> None:
+        """Raise the interrupt that came while bytes were read."""
+        if self._interrupted:
+            raise KeyboardInterrupt
 
 
-def _frames(container, stream, rate, name) -> Iterator[tuple[float, np.ndarray]]:
+def _frames(container, stream, rate, name, growing) -> Iterator[tuple[float, np.ndarray]]:
     """`(seconds, picture)` of all frames that come, from 0 on; damaged packets are passed over."""
     import av
 
@@ -169,7 +183,9 @@ def _frames(container, stream, rate, name) -> Iterator[tuple[float, np.ndarray]]
             except (av.error.InvalidDataError, IndexError):
                 packet, frames = False, []
             except (av.error.EOFError, av.error.ExitError):
-                return
+                packet = None
+        if growing is not None:
+            growing.check()
         if packet is None:
             return
         without = 0 if frames else without + 1

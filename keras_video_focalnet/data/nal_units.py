@@ -1,14 +1,21 @@
 """The units that packets of H.264 and HEVC are made of."""
 
+import re
 import typing
+from collections.abc import Iterator
 
 if typing.TYPE_CHECKING:
     import av
 
 # Kinds of pictures of HEVC that nothing after them looks back beyond: IDR, and CRA or BLA without leading pictures.
 HEVC_IDR = {18, 19, 20}
-# Where the header of HEVC, as of H.264, tells how many bytes hold the length of a unit.
-HEVC_WIDTH = 21
+# Where the headers of both codecs in a container tell how many bytes hold the length of a unit.
+WIDTHS = {"h264": 4, "hevc": 21}
+# The first byte of a sequence parameter set, for each importance that it may have.
+SEQUENCE_SETS = {"h264": b"\x07\x27\x47\x67", "hevc": b"\x42"}
+_SEQUENCE_CODES = {codec: re.compile(b"\0\0\1[" + first + b"]") for codec, first in SEQUENCE_SETS.items()}
+# Bytes that hold all that is read of a parameter set or the header of a slice.
+LONGEST_SET = 1024
 
 
 def is_idr(packet: "av.Packet", codec: str, extradata: bytes | None) -> bool:
@@ -16,15 +23,15 @@ def is_idr(packet: "av.Packet", codec: str, extradata: bytes | None) -> bool:
     if not packet.is_keyframe or codec not in ("h264", "hevc"):
         return False
     if codec == "h264":
-        kinds = (unit[0] & 31 for unit in _nal_units(bytes(packet), extradata))
+        kinds = (unit[0] & 31 for unit in nal_units(bytes(packet), "h264", extradata))
         return next((kind for kind in kinds if 1 <= kind <= 5), None) == 5
-    kinds = (unit[0] >> 1 & 63 for unit in _nal_units(bytes(packet), extradata, HEVC_WIDTH))
+    kinds = (unit[0] >> 1 & 63 for unit in nal_units(bytes(packet), codec, extradata))
     return next((kind for kind in kinds if kind < 32), None) in HEVC_IDR
 
 
 def is_disposable(packet: "av.Packet", extradata: bytes | None) -> bool:
     """Whether no other picture is predicted from that in a packet of H.264, whose time is known."""
-    units = (unit[0] for unit in _nal_units(bytes(packet), extradata) if 1 <= unit[0] & 31 <= 5)
+    units = (unit[0] for unit in nal_units(bytes(packet), "h264", extradata) if 1 <= unit[0] & 31 <= 5)
     return packet.pts is not None and next(units, 0xFF) >> 5 == 0
 
 
@@ -34,7 +41,7 @@ def is_random_access(packet: "av.Packet", extradata: bytes | None) -> bool:
     That is an IDR picture, or a recovery point (ITU-T H.264, D.2.8) from which the very first picture is right. Others
     are called key frames too: with intra refresh the picture builds up over many frames.
     """
-    for unit in _nal_units(bytes(packet), extradata):
+    for unit in nal_units(bytes(packet), "h264", extradata):
         kind = unit[0] & 31
         if kind == 5:
             return True
@@ -45,17 +52,83 @@ def is_random_access(packet: "av.Packet", extradata: bytes | None) -> bool:
     return False
 
 
-def _nal_units(data, extradata, place_of_width=4):
+def nal_units(data: bytes, codec: str, extradata: bytes | None) -> Iterator[bytes]:
     """The units of a packet, which begin with their length (MP4, Matroska) or follow a start code."""
-    if not extradata or extradata[0] != 1 or len(extradata) <= place_of_width:
+    if not _has_lengths(codec, extradata):
         yield from filter(None, data.split(b"\0\0\1")[1:])
         return
-    width, place = (extradata[place_of_width] & 3) + 1, 0
+    for first, length in _with_lengths(data, extradata[WIDTHS[codec]]):
+        yield data[first : first + length]
+
+
+def beginnings(data: bytes, codec: str, extradata: bytes | None) -> Iterator[bytes]:
+    """The first bytes of each unit of a packet, `LONGEST_SET` at most, and what follows it if it has fewer."""
+    if _has_lengths(codec, extradata):
+        for first, _ in _with_lengths(data, extradata[WIDTHS[codec]]):
+            yield data[first : first + LONGEST_SET]
+        return
+    place = data.find(b"\0\0\1")
+    while 0 <= place < len(data) - 3:
+        yield data[place + 3 : place + 3 + LONGEST_SET]
+        place = data.find(b"\0\0\1", place + 3)
+
+
+def sequence_units(data: bytes, codec: str, extradata: bytes | None) -> Iterator[bytes]:
+    """Those of `beginnings` that are sequence parameter sets, found faster."""
+    if _has_lengths(codec, extradata):
+        for first, _ in _with_lengths(data, extradata[WIDTHS[codec]]):
+            if data[first] in SEQUENCE_SETS[codec]:
+                yield data[first : first + LONGEST_SET]
+    else:
+        for found in _SEQUENCE_CODES[codec].finditer(data):
+            yield data[found.end() - 1 : found.end() - 1 + LONGEST_SET]
+
+
+def sets_of_header(codec: str, extradata: bytes | None) -> Iterator[bytes]:
+    """The parameter sets in what a container holds of a stream's headers."""
+    place = WIDTHS[codec] + 1
+    if not _has_lengths(codec, extradata):
+        yield from beginnings(extradata or b"", codec, None)
+    elif codec == "h264":
+        for mask in (31, 255):
+            count, place = _byte(extradata, place) & mask, place + 1
+            for _ in range(count):
+                unit, place = _with_length(extradata, place)
+                yield unit
+    else:
+        arrays, place = _byte(extradata, place), place + 1
+        for _ in range(arrays):
+            count, place = int.from_bytes(extradata[place + 1 : place + 3], "big"), place + 3
+            for _ in range(min(count, len(extradata))):
+                unit, place = _with_length(extradata, place)
+                yield unit
+
+
+def _byte(data, place):
+    """A byte, 0 beyond the end."""
+    return data[place] if place < len(data) else 0
+
+
+def _with_length(data, place):
+    """A unit after the two bytes of its length, and the place behind it."""
+    end = place + 2 + int.from_bytes(data[place : place + 2], "big")
+    return data[place + 2 : end], end
+
+
+def _has_lengths(codec, extradata):
+    """Whether units begin with their length, as the header of the stream says."""
+    return bool(extradata) and extradata[0] == 1 and len(extradata) > WIDTHS[codec]
+
+
+def _with_lengths(data, width):
+    """Where each unit of a packet begins, and how long it is."""
+    width, place = (width & 3) + 1, 0
     while place + width < len(data):
         length = int.from_bytes(data[place : place + width], "big")
-        place += width + length
+        place += width
         if length:
-            yield data[place - length : place]
+            yield place, length
+        place += length
 
 
 def _recovers_at_once(unit):

@@ -28,15 +28,22 @@ class OrderedFrames:
         open_file: Function that opens it; what it returns is closed in the end.
         header: `VideoHeader` of it.
         cache_frames: How many decoded frames are held for later reads.
+        may_seek: Function that tells whether decoding may begin at a key frame, as `parts_follow` does.
     """
 
     def __init__(
-        self, path: str | os.PathLike, open_file: Callable[[], OpenVideo], header: VideoHeader, cache_frames: int
+        self,
+        path: str | os.PathLike,
+        open_file: Callable[[], OpenVideo],
+        header: VideoHeader,
+        cache_frames: int,
+        may_seek: Callable[[], bool],
     ):
         self.held = HeldFrames(cache_frames)
         self._path = path
         self._open_file = open_file
         self._header = header
+        self._may_seek = may_seek
         self._decoder = None
         self._times = None
 
@@ -105,7 +112,8 @@ class OrderedFrames:
 
     def _decoder_for(self, wanted, start, end):
         """A decoder in order from which the wanted frames come that are not held."""
-        begin = start if start and start > SEEK_MARGIN and self._header.indexed else 0.0
+        sought = start and start > SEEK_MARGIN and self._header.indexed and self._may_seek()
+        begin = start if sought else 0.0
         decoder = self._decoder
         if decoder is not None and decoder.start <= begin:
             window = _between(decoder.times, start, end)
@@ -116,7 +124,7 @@ class OrderedFrames:
         if decoder is not None:
             decoder.close()
         self.held.clear()
-        self._decoder = _Decoder(iterate_frames(self._open_file, begin or None), begin)
+        self._decoder = _Decoder(iterate_frames(self._open_file, begin or None, may_seek=self._may_seek), begin)
         return self._decoder
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from keras_video_focalnet.data.file_claims import check_claims
+from keras_video_focalnet.data.nal_units import WIDTHS, sequence_units, sets_of_header
+from keras_video_focalnet.data.parameter_sets import check_held, sequence_sets
 from keras_video_focalnet.data.video_file import (
     PIXELS_OF_ANY,
     PIXELS_OF_MOST,
@@ -156,7 +158,8 @@ class OpenVideo:
         """The packets of the stream, and None where the file breaks off; the last is empty where it does not."""
         import av
 
-        packets = self.container.demux(self.stream)
+        packets, context = self.container.demux(self.stream), self.stream.codec_context
+        codec = context.codec.canonical_name
         while True:
             try:
                 packet = next(packets)
@@ -166,7 +169,23 @@ class OpenVideo:
             except (av.error.FFmpegError, IndexError):
                 yield None
                 return
+            if codec in WIDTHS:
+                self._check_references(sequence_units(bytes(packet), codec, context.extradata))
             yield packet
+
+    def check_header(self) -> None:
+        """Raise where the pictures, or those that a decoder of H.264 or HEVC holds, take more than the file may."""
+        context, size, aspect = self.stream.codec_context, self.data.size, self.pixel_aspect
+        for sides in ((context.width, context.height), _shown_size(context.height, context.width, aspect)[::-1]):
+            check_pixels(self.path, size, *sides, pixel_limit(size))
+        codec = context.codec.canonical_name
+        if codec in WIDTHS:
+            self._check_references(sets_of_header(codec, context.extradata))
+
+    def _check_references(self, units):
+        """Raise where a parameter set among some units makes a decoder hold too much."""
+        for told in sequence_sets(self.stream.codec_context.codec.canonical_name, units):
+            check_held(self.path, self.data.size, told)
 
     def decode(self, packet: "av.Packet | None") -> list["av.VideoFrame"]:
         """The frames that come of a packet; an empty packet, or None, makes the decoder give what it still holds."""
@@ -237,14 +256,16 @@ def _open_container(path, data):
 def _set_up_decoder(video, threads):
     """Bound what the decoder takes, say how many threads it has, and tell what of the colours is not as shown."""
     stream, context = video.stream, video.stream.codec_context
-    width, height, aspect = context.width, context.height, video.pixel_aspect
-    limit = pixel_limit(video.data.size)
-    for sides in ((width, height), _shown_size(height, width, aspect)[::-1]):
-        check_pixels(video.path, video.data.size, *sides, limit)
-    context.options = {"max_pixels": str(limit), "err_detect": "bitstream+buffer+explode"}
-    # Threads that decode frames side by side hold one each; those of the largest pictures share a frame.
-    side_by_side = PIXELS_OF_MOST // max(width * height, 1)
-    stream.thread_type = "SLICE" if side_by_side < 2 or context.codec.canonical_name in CODECS_BY_SLICES else "AUTO"
+    video.check_header()
+    context.options = {"max_pixels": str(pixel_limit(video.data.size)), "err_detect": "bitstream+buffer+explode"}
+    # Threads that decode frames side by side hold one each; those of the largest pictures share a frame, as do those of
+    # smaller ones where a decoder holds many.
+    side_by_side = PIXELS_OF_MOST // max(context.width * context.height, 1)
+    codec = context.codec.canonical_name
+    if codec in WIDTHS:
+        sets = sequence_sets(codec, sets_of_header(codec, context.extradata))
+        side_by_side = min([side_by_side, *(told.threads(video.data.size) for told in sets)])
+    stream.thread_type = "SLICE" if side_by_side < 2 or codec in CODECS_BY_SLICES else "AUTO"
     stream.thread_count = threads or 0
     if 2 <= side_by_side < (threads or os.cpu_count() or 1):
         stream.thread_count = side_by_side
@@ -272,16 +293,30 @@ def _video_stream(path, container):
     return streams[0]
 
 
-def upright_rgb(frame: "av.VideoFrame", pixel_aspect: float = 1.0) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class DetachedFrame:
+    """A picture as it was decoded, in memory of its own, with the display matrix of its frame."""
+
+    frame: "av.VideoFrame"
+    matrix: tuple[float, float, float, float]
+
+    @property
+    def planes(self) -> tuple:
+        """Those of the picture."""
+        return self.frame.planes
+
+
+def upright_rgb(frame: "av.VideoFrame | DetachedFrame", pixel_aspect: float = 1.0) -> np.ndarray:
     """The picture as it is meant to be seen, uint8 `(height, width, 3)`: converted by the frame's own colour matrix and
     range, made wider or taller by Pillow's bilinear filter where pixels are not square, turned and mirrored by its
     display matrix (to the nearest quarter turn).
     """
+    detached = frame if isinstance(frame, DetachedFrame) else DetachedFrame(frame, _display_matrix(frame))
     # With threads of its own the conversion is no faster, and a machine may refuse them.
-    picture = frame.to_ndarray(format="rgb24", threads=1)
+    picture = detached.frame.to_ndarray(format="rgb24", threads=1)
     if pixel_aspect != 1:
         picture = resize(picture, *_shown_size(*picture.shape[:2], pixel_aspect))
-    a, b, c, d = _display_matrix(frame)
+    a, b, c, d = detached.matrix
     if abs(a) + abs(d) >= abs(b) + abs(c):
         mirror_x, mirror_y = a < 0, d < 0
     else:
@@ -308,17 +343,20 @@ def _display_matrix(frame):
     return np.cos(turn), -np.sin(turn), np.sin(turn), np.cos(turn)
 
 
-def detached(frame: "av.VideoFrame") -> "av.VideoFrame":
+def detached(frame: "av.VideoFrame") -> DetachedFrame:
     """The same picture in memory of its own.
 
     A decoder leaves what it cannot decode as it finds it in memory that it uses again. Where all its frames are given
     back in turn, what is found there is the same each time.
     """
-    return frame.reformat(format="bgr24" if frame.format.name == "rgb24" else "rgb24", threads=1)
+    copy = frame.reformat(format="bgr24" if frame.format.name == "rgb24" else "rgb24", threads=1)
+    return DetachedFrame(copy, _display_matrix(frame))
 
 
 def picture_of(
-    frame: "av.VideoFrame", transform: Callable[[np.ndarray], np.ndarray] | None, pixel_aspect: float = 1.0
+    frame: "av.VideoFrame | DetachedFrame",
+    transform: Callable[[np.ndarray], np.ndarray] | None,
+    pixel_aspect: float = 1.0,
 ) -> np.ndarray:
     """The upright picture in a frame, or what `transform` makes of it."""
     picture = upright_rgb(frame, pixel_aspect)

@@ -31,6 +31,8 @@ PIXELS_OF_ANY = 9 << 20
 PIXELS_PER_BYTE = 8
 # As many as `MEMORY` holds.
 PIXELS_OF_MOST = MEMORY // BYTES_PER_PIXEL
+# What the class of a camera has, as those of OpenCV, and no stream of bytes.
+_OF_CAMERAS = ("grab", "retrieve", "isOpened")
 # One place of a stream serves several openings of it, which take turns.
 _STREAM_LOCKS: weakref.WeakKeyDictionary[BinaryIO, threading.RLock] = weakref.WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
@@ -162,6 +164,12 @@ def _check_stream(stream):
     """The stream, if it can be read as bytes and sought."""
     if isinstance(stream, io.TextIOBase):
         raise ValueError(f"path must be a path or a binary stream, received {stream}; open it with mode 'rb'.")
+    if any(hasattr(type(stream), name) for name in _OF_CAMERAS):
+        raise ValueError(
+            f"path must be a path or a binary stream, received {stream}, whose read() gives pictures; pass a generator "
+            "of them, such as (camera.read()[1][..., ::-1] for _ in range(60)) where OpenCV gives blue first, with "
+            "fps= for their frames a second."
+        )
     seekable = getattr(stream, "seekable", None)
     if not hasattr(stream, "seek") or (seekable is not None and not seekable()):
         raise ValueError(f"path must be a stream that can be sought, received {stream}; pass io.BytesIO(it.read()).")

@@ -9,10 +9,12 @@ import bisect
 import dataclasses
 import functools
 import heapq
+import itertools
 from collections.abc import Iterable
 from fractions import Fraction
 
 from keras_video_focalnet.data.nal_units import is_random_access
+from keras_video_focalnet.data.parameter_sets import PictureOrder
 from keras_video_focalnet.data.video import TIME_TOLERANCE, OpenVideo
 from keras_video_focalnet.data.video_file import memory_limit
 
@@ -100,9 +102,10 @@ class VideoIndex:
 def index_video(video: OpenVideo) -> VideoIndex | None:
     """Read every packet of a stream of an open file, at its beginning.
 
-    It gives None where frames cannot be told apart or counted without decoding: packets without times or with equal
-    ones, damaged packets, packets whose headers cannot be read or that do not hold one frame, frames shown before the
-    first key frame, codecs and containers other than those above, more packets than the file's size gives memory for.
+    It gives None where frames cannot be told apart or counted without decoding: packets without times, with equal ones
+    or with others than their headers tell, damaged packets, packets whose headers cannot be read or that do not hold
+    one frame, frames shown before the first key frame, codecs and containers other than those above, more packets than
+    the file's size gives memory for.
     """
     context = video.stream.codec_context
     codec, container = context.codec.canonical_name, video.container.format.name
@@ -110,7 +113,8 @@ def index_video(video: OpenVideo) -> VideoIndex | None:
     if codec not in CODECS or not timed:
         return None
     headers_are_read, most = _header_reader(video), memory_limit(video.data.size) // BYTES_PER_ENTRY
-    times, sizes, discarded, restarts, seek_times = {}, [], set(), [], []
+    times, sizes, discarded, restarts, seek_times, places = {}, [], set(), [], [], []
+    place_of = PictureOrder(codec, context.extradata).read if codec in HEADER_READERS else lambda packet: len(places)
     for position, packet in enumerate(video.packets()):
         if packet is None or position > most:
             return None
@@ -132,12 +136,16 @@ def index_video(video: OpenVideo) -> VideoIndex | None:
             restarts.append(position)
             # Containers seek by either time; the earlier never leads too far.
             seek_times.append(time if packet.dts is None else min(time, packet.dts))
-        if not headers_are_read(packet):
+        places.append(place_of(packet))
+        if places[-1] is None or not headers_are_read(packet):
             return None
     order = sorted(times)
     if not restarts or restarts[0] != 0 or times[order[0]] != 0:
         return None
-    # Decoders give frames in their own order, whatever the times say.
+    # Decoders give frames in their own order, whatever the times say: that of H.264 and HEVC is in their headers.
+    shown_places = [places[times[time]] for time in order]
+    if codec in HEADER_READERS and any(later <= place for place, later in itertools.pairwise(shown_places)):
+        return None
     held_back = _held_back(video)
     furthest = FURTHEST_REORDERED if held_back else 0
     if any(abs(rank - times[time]) > furthest for rank, time in enumerate(order)) or _is_disordered(times, held_back):

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_video_focalnet.data.damage import naming
 from keras_video_focalnet.data.frame_folder import FrameFolder, is_frame_folder
-from keras_video_focalnet.data.in_order import iterate_frames
+from keras_video_focalnet.data.in_order import iterate_frames, parts_follow
 from keras_video_focalnet.data.indexed_frames import IndexedDecoder, IndexedFrames, InexactError
 from keras_video_focalnet.data.ordered_frames import OrderedFrames
 from keras_video_focalnet.data.sampling import Indices, check_indices
@@ -123,6 +123,7 @@ class VideoReader:
         self._unused = None
         self._frames = None
         self._header = None
+        self._parts_follow = None
         self._size = None
 
     def __enter__(self):
@@ -300,8 +301,14 @@ class VideoReader:
 
     def _decoded(self, start, end):
         """The seconds and the upright pictures between two times, decoded in order."""
-        for seconds, frame in iterate_frames(self._open, start, end):
+        for seconds, frame in iterate_frames(self._open, start, end, self._may_seek):
             yield seconds, upright_rgb(frame, self._read_header().pixel_aspect)
+
+    def _may_seek(self):
+        """Whether frames may be decoded from a key frame on; known once a reader has read all packets for it."""
+        if self._parts_follow is None:
+            self._parts_follow = self._read_header().indexed and parts_follow(self._open)
+        return self._parts_follow
 
     def _is_folder(self):
         return not is_stream(self.path) and is_frame_folder(self.path)
@@ -347,7 +354,7 @@ class VideoReader:
         """Decode in order from here on."""
         if self._frames is not None:
             self._frames.close()
-        self._frames = OrderedFrames(self.path, self._open, self._read_header(), self._cache_frames)
+        self._frames = OrderedFrames(self.path, self._open, self._read_header(), self._cache_frames, self._may_seek)
 
     def _times(self):
         """Seconds of all frames, at least one."""

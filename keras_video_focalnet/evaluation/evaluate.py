@@ -91,6 +91,7 @@ def evaluate_videos(
         (1.0, '2x3')
     """
     require("An evaluation", "evaluate", "sklearn", *(() if out is None else ("pyarrow", "matplotlib")))
+    out = None if out is None else Path(os.path.expanduser(out))
     views = Views.parse(views)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     workers = check_integer("workers", workers, minimum=1)
@@ -123,7 +124,7 @@ def evaluate_videos(
     evaluated = Evaluated(records, videos.class_names, rows, duplicates, protocol, model_told)
     report, measures = make_report(evaluated)
     if out is not None:
-        write_report(Path(out), evaluated, report, measures)
+        write_report(out, evaluated, report, measures)
     return report
 
 
@@ -134,9 +135,10 @@ def _opened(out, settings, resume):
         with Ledger(None, settings) as ledger:
             yield ledger
         return
-    out = Path(os.path.expanduser(out))
     if ledger_of(out).exists() and not resume:
-        raise FileExistsError(f"{out} holds an evaluation; pass resume=True (--resume) to go on with it, or another.")
+        raise FileExistsError(
+            f"{out} holds an evaluation; pass resume=True (--resume) to go on with it, or another out."
+        )
     out.mkdir(parents=True, exist_ok=True)
     with Ledger(ledger_of(out), settings) as ledger:
         yield ledger

@@ -46,7 +46,8 @@ th button { all: unset; cursor: pointer; display: block; width: 100%; padding: .
 th button:focus-visible { outline: 2px solid; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
-.number { text-align: right; min-width: 0; } th.number button { text-align: right; box-sizing: border-box; }
+.number { text-align: right; min-width: 0; white-space: nowrap; }
+th.number button { text-align: right; box-sizing: border-box; }
 img { max-width: 100%; height: auto; display: block; border-radius: .25rem; }
 .picture { background: #fff; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1rem; }

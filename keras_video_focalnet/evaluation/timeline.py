@@ -323,9 +323,7 @@ class Sweep:
                 yield from self._score()
         yield from self._score()
         if not self.scored:
-            raise ValueError(
-                f"{self._frames.name}: there is no frame between start and end; choose times within the video."
-            )
+            raise ValueError(f"{self._frames.name}: no frame lies between start and end; choose times inside it.")
         yield from self._finish(end)
 
     def stop(self) -> Iterator[Cell]:

@@ -254,6 +254,8 @@ def class_scores(model: Any, clips: np.ndarray, batch_size: int = 32) -> np.ndar
     logits = gives_logits(model)
     if logits is None:
         logits = scores.min() < -_ROUNDING or scores.max() > 1 + _ROUNDING
+    if logits and getattr(model, "multi_label", False):
+        return 1 / (1 + np.exp(-scores))
     if logits:
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         scores /= scores.sum(axis=-1, keepdims=True)

@@ -18,6 +18,17 @@ SAVED_MODEL_CONTRACT = f"assets.extra/{KEY}.json"
 """Path of the contract in a SavedModel's folder. TensorFlow reserves `assets.extra` for files of users."""
 
 
+_MEANING = {
+    "scores": "one number for each class, as the model's activation gives it: after a softmax or sigmoid from 0 to 1",
+    "logits": "one number for each class, before any activation",
+    "features": "the model's features, which are of no class",
+}
+_NO_SCORES = (
+    "one number for each class, without bounds: the model has no activation, so there are no scores in the file. Where "
+    "the model was trained with a softmax, softmax(logits) gives them"
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Contract:
     """The interface of an exported file.
@@ -53,6 +64,12 @@ class Contract:
     def resize_rule(self) -> dict:
         """What `read_clip` and `CenterCrop` take to resize and crop frames for the model, by the names there."""
         return {"crop_fraction": self.crop_fraction, "interpolation": self.interpolation}
+
+    @property
+    def meaning(self) -> dict:
+        """What the numbers of each output are, in words."""
+        words = {name: _MEANING.get(name, "") for name in self.outputs}
+        return words if self.outputs != ("logits",) else {"logits": _NO_SCORES}
 
     @property
     def preparation(self) -> dict:
@@ -105,6 +122,7 @@ class Contract:
                     "preparation": self.preparation,
                 },
                 "outputs": list(self.outputs),
+                "meaning": self.meaning,
                 "classes": self.classes,
                 "labels": None if self.labels is None else list(self.labels),
             },

@@ -14,6 +14,7 @@ from keras_video_focalnet.exporting.verify import clips_to_compare, compare, ref
 from keras_video_focalnet.models.around import labels_inside, preprocessing_inside
 from keras_video_focalnet.models.classifier import VideoClassifier, check_labels
 from keras_video_focalnet.models.jax_state import whole
+from keras_video_focalnet.models.opening import opened
 from keras_video_focalnet.utils.files import atomic_folder
 
 INPUT_DTYPES = ("uint8", "float32")
@@ -54,7 +55,8 @@ def export(
 
     Args:
         model: A `VideoClassifier`, or a functional model from `(batch, frames, height, width, 3)` to `(batch,
-            classes)`, in float32 or mixed precision, on any backend.
+            classes)`, in float32 or mixed precision, on any backend; or what `open_model` takes, such as the folder of
+            a training run.
         path: Where to write; an existing file or SavedModel is replaced.
         format: One of the above; None takes it from the ending of `path`.
         precision: `"float16"` halves the weights (LiteRT's delegates and OpenVINO may compute in it too). `"int8"`
@@ -91,6 +93,7 @@ def export(
         >>> load_exported("nano.tflite").labels[1]
         'pan left'
     """
+    model = opened(model)
     path = pathlib.Path(os.path.expanduser(path))
     contract = _contract(model, path, format, precision, input_dtype, frames, labels)
     entry = FORMATS[contract.format]

@@ -7,11 +7,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_video_focalnet.models.around import last_operation, preprocessing_inside, takes_pixels
+from keras_video_focalnet.models.around import (
+    ACTIVATIONS,
+    gives_logits,
+    last_operation,
+    preprocessing_inside,
+    takes_pixels,
+)
 from keras_video_focalnet.models.classifier import VideoClassifier
-
-# Operations that do nothing but turn logits into scores.
-_ACTIVATIONS = frozenset({"Activation", "Softmax", "Sigmoid"})
 
 
 def enters_by_tokens(model: keras.Model) -> bool:
@@ -86,12 +89,12 @@ class ModelOutputs:
         end = last_operation(model)
         tensors = {"own": model.outputs[0]}
         self._classifier = None
-        if _gives_logits(end):
+        if gives_logits(end):
             self.names = ("logits",)
         elif isinstance(end, keras.layers.Dense):
             self.names, self._classifier = ("scores", "logits"), end
             tensors = {"own": end.input}
-        elif type(end).__name__ in _ACTIVATIONS:
+        elif type(end).__name__ in ACTIVATIONS:
             self.names = ("scores", "logits")
             tensors["logits"] = end.input
         else:
@@ -113,10 +116,3 @@ class ModelOutputs:
             logits = logits if head.bias is None else ops.add(logits, head.bias)
             return {"scores": head.activation(logits), "logits": logits}
         return dict(zip(self.names, (own, given.get("logits")), strict=False))
-
-
-def _gives_logits(operation: Any) -> bool:
-    """Whether nothing turns what an operation computes into scores; of a model, what it ends with is looked at."""
-    if isinstance(operation, keras.Model) and last_operation(operation) is not None:
-        return _gives_logits(last_operation(operation))
-    return getattr(operation, "activation", None) is keras.activations.linear

@@ -17,6 +17,7 @@ from keras_video_focalnet.exporting.onnx_scan import names_other_files
 from keras_video_focalnet.labels.predictions import name_scores
 from keras_video_focalnet.utils.archives import unpack
 from keras_video_focalnet.utils.clip_checks import check_clip_shape, check_no_path, looks_scaled
+from keras_video_focalnet.weights.run_folder import is_run
 
 
 class ExportedModel(abc.ABC):
@@ -52,7 +53,10 @@ class ExportedModel(abc.ABC):
         return read_clip(path, like=self, **options)
 
     def decode_predictions(self, scores, top=5):
-        """Name the highest scores of each clip by the file's labels, see `decode_predictions`."""
+        """Name the highest scores of each clip by the file's labels, see `decode_predictions`.
+
+        Of a file that gives logits and no scores, see `contract.outputs`, the numbers beside the names are logits.
+        """
         return name_scores(scores, top, labels=self)
 
     def predict(self, clips):
@@ -322,6 +326,11 @@ def load_exported(path, threads=None, precision=None):
     path = pathlib.Path(os.path.expanduser(path))
     if not path.exists():
         raise FileNotFoundError(f"There is no {path}; pass the path of a file or folder that export wrote.")
+    if is_run(path) or path.suffix.lower() in (".keras", ".safetensors"):
+        raise ExportedFileError(
+            f"{path} is no exported model but what training left: open_model({str(path)!r}) opens it, and "
+            f"export({str(path)!r}, 'model.tflite') writes a file for load_exported."
+        )
     format = format_of(path)
     if format is None or path.is_dir() != (FORMATS[format].suffix == ""):
         endings = ", ".join(entry.suffix or "a folder" for entry in FORMATS.values())

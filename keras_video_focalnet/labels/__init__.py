@@ -32,6 +32,10 @@ DATA_SETS: dict[str, DataSet] = {
 }
 
 
+# Endings of files that hold a model, which has its own names.
+_MODELS = (".keras", ".safetensors", ".tflite", ".onnx")
+
+
 def find_data_set(name: str) -> str | None:
     """A key of `DATA_SETS` by any name of the data set, however spaced and spelled; None where the name is unknown."""
     for short, data_set in DATA_SETS.items():
@@ -64,6 +68,8 @@ def load_labels(source: str | os.PathLike | Iterable[str]) -> list[str]:
         short = find_data_set(source)
         if short is not None and DATA_SETS[short].file:
             return _read(pathlib.Path(__file__).parent / f"{DATA_SETS[short].file}.txt")
+        if os.path.isdir(source):
+            return _read(pathlib.Path(source))
         if not os.path.isfile(source):
             known = ", ".join(f'"{short}"' for short, data_set in DATA_SETS.items() if data_set.file)
             raise ValueError(f"labels={source!r} is no known data set and no file; pass {known}, a path or a list.")
@@ -103,6 +109,11 @@ def _plain(name: str) -> str:
 
 def _read(path: pathlib.Path) -> list[str]:
     """Read the names of a text file, line by line."""
+    if path.is_dir() or path.suffix.lower() in _MODELS:
+        raise ValueError(
+            f"labels={str(path)!r} is a {'folder' if path.is_dir() else 'model'} and no text file with one name a "
+            f"line; of a training run pass its labels.txt, or labels=open_model({str(path)!r})."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"labels={str(path)!r}: there is no such file; pass a text file with one name a line.")
     # Windows editors write a byte order mark, which is not part of the first name.

@@ -11,12 +11,13 @@ from typing import Any
 import keras
 
 from keras_video_focalnet.models import registry
-from keras_video_focalnet.models.classifier import VideoClassifier, constructor_arguments
+from keras_video_focalnet.models.classifier import REQUIRED_ARGUMENTS, VideoClassifier, constructor_arguments
 from keras_video_focalnet.models.network import Network, find_network
 from keras_video_focalnet.weights.errors import WeightsFileError
+from keras_video_focalnet.weights.formats import is_path
 from keras_video_focalnet.weights.keras3_file import variable_paths
 from keras_video_focalnet.weights.loading import Layout, classes_of, classifier_paths, open_weights, read_state
-from keras_video_focalnet.weights.run_folder import is_numbered
+from keras_video_focalnet.weights.run_folder import is_numbered, trained_with
 from keras_video_focalnet.weights.slots import State
 
 # The order in which `keras.applications` takes its arguments.
@@ -34,11 +35,13 @@ Args:
     pooling: Without the classifier: None, "avg" or "max", see `{model}`.
     classes: Number of classes; None means the weights' own count, else {classes}. Where it differs from the weights'
         count, all but the classifier is loaded, with a warning.
-    classifier_activation: Activation of the classifier; None gives logits.
+    classifier_activation: Activation of the classifier; None gives logits. By default that of the file of a whole
+        model or of a training run, `"sigmoid"` where clips had several labels, else `"softmax"`.
     include_preprocessing: True takes pixels of 0 to 255, False takes what
         `preprocess_input(x, preprocessing=model.preprocessing)` gives.
     name: Name of the model.
-    **options: Any further argument of `{model}`, with the defaults shown above.
+    **options: Any further argument of `{model}`, with the defaults shown above or as the file of a whole model or of
+        a training run says.
 
 Returns:
     A `{model}`.
@@ -86,6 +89,7 @@ def builder(
             classes=own["classes"].default,
             published=f"default {entry.weights!r}; `list_models()` tells which exist",
         )
+        function.preset = preset
         function.build = functools.partial(_build, function, architecture, entry)
         return function
 
@@ -119,7 +123,7 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     if unknown is not None:
         raise TypeError(f"{entry.name} has no argument {unknown!r}; it has {', '.join(signature.parameters)}.")
     bound = signature.bind(*args, **kwargs)
-    takes_labels = "labels" not in bound.arguments
+    given = set(bound.arguments)
     bound.apply_defaults()
     arguments = bound.arguments
     options = {name: arguments.pop(name) for name in architecture.load_options}
@@ -128,16 +132,29 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     architecture.check_load_options(**options)
     if arguments["input_tensor"] is None and arguments["input_shape"] is None:
         arguments["input_shape"] = registry.default_shape(entry.name, weights)
+    trained = trained_with(weights) if isinstance(weights, (str, os.PathLike)) and is_path(weights) else {}
+    # What makes the builder's own configuration stays, so that weights of another one do not fit.
+    fixed = {*given, *function.preset, *REQUIRED_ARGUMENTS, *architecture.load_options}
+    arguments |= {name: trained[name] for name in arguments if _is_plain(trained.get(name)) and name not in fixed}
     architecture.check_shape(arguments)
     opened = open_weights(weights, layout_of(entry.name))
     classes = classes_of(opened.state, architecture.classifier_tensors)
     if arguments["classes"] is None:
         arguments["classes"] = classes or constructor_arguments(architecture)["classes"].default
-    if takes_labels and arguments["include_top"] and arguments["classes"] == classes:
-        arguments["labels"] = opened.labels
+    if arguments["include_top"] and arguments["classes"] == classes:
+        if "labels" not in given:
+            arguments["labels"] = opened.labels
+        if "classifier_activation" not in given and isinstance(trained.get("classifier_activation"), str):
+            arguments["classifier_activation"] = trained["classifier_activation"]
     model = architecture(**arguments)
     opened.load(lambda state, origin: load_state(model.network, state, origin, **options))
     return model
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value out of a configuration is a number, a text or a list of them, and no object of any class."""
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(item, (bool, int, float, str)) for item in values)
 
 
 def load_state(network: Network, state: State, origin: str, **options) -> list[str]:

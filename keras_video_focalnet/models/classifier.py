@@ -14,6 +14,7 @@ from keras_video_focalnet.layers.quantization import quantize_layers, quantized_
 from keras_video_focalnet.layers.serialization import with_remedy
 from keras_video_focalnet.models import clip_rules  # noqa: F401  (tells `read_clip` what a model's clips are)
 from keras_video_focalnet.models.cloning import ClonedWhole, take_weights
+from keras_video_focalnet.models.entrances import know_layers
 from keras_video_focalnet.models.inputs import FRAMES, clip_shape
 from keras_video_focalnet.models.jax_state import whole
 from keras_video_focalnet.models.network import LayerRole, Network
@@ -24,8 +25,8 @@ from keras_video_focalnet.utils.deprecation import warn_renamed
 from keras_video_focalnet.weights.slots import Slot, State
 
 # What every constructor takes.
-_REQUIRED = ("include_top", "input_tensor", "input_shape", "classes", "classifier_activation", "labels")
-_REQUIRED += ("pooling", "include_preprocessing", "dtype", "name", "trainable")
+REQUIRED_ARGUMENTS = ("include_top", "input_tensor", "input_shape", "classes", "classifier_activation", "labels")
+REQUIRED_ARGUMENTS += ("pooling", "include_preprocessing", "dtype", "name", "trainable")
 # What Keras calls a lambda where it writes down its code.
 _LAMBDA = "__lambda__"
 # Keras has attributes of these names already, or makes them of what it is given.
@@ -83,7 +84,7 @@ class VideoClassifier(ClonedWhole):
         features: Any = None,
         grid: tuple[int, int] | None = None,
     ):
-        missing = [name for name in _REQUIRED if name not in arguments]
+        missing = [name for name in REQUIRED_ARGUMENTS if name not in arguments]
         if missing:
             raise TypeError(f"{type(self).__name__} must take the argument {missing[0]!r}, as every classifier does.")
         source = keras.utils.get_source_inputs(clip)
@@ -107,10 +108,14 @@ class VideoClassifier(ClonedWhole):
                 setattr(self, name, value)
         if not self.include_top:
             self.classes = None
+        elif self.labels is not None and self.classifier is not None:
+            # A model that is built on this one's output knows the layer that gave it, and not this model.
+            self.classifier.class_names = self.labels
         self._policy = keras.dtype_policies.get(arguments["dtype"])
         self._clip = clip
         self.features = features
         self.grid = grid
+        know_layers(self)
 
     # === What an architecture tells of its layers ===
 
@@ -334,7 +339,8 @@ class VideoClassifier(ClonedWhole):
 
     def reset_classifier(self, classes: int, labels: Sequence[str] | str | None = None) -> VideoClassifier:
         """The old name of `with_classifier`, which gives a new model and leaves this one as it is."""
-        warn_renamed("reset_classifier", "model = model.with_classifier(classes): it gives a new model")
+        new = "model = model.with_classifier(classes): it gives a new model and leaves this one as it is"
+        warn_renamed("reset_classifier", new, otherwise=True)
         return self.with_classifier(classes, labels)
 
     def export(self, *args, **kwargs):
@@ -381,7 +387,7 @@ def constructor_arguments(architecture: type[VideoClassifier]) -> dict[str, insp
     """The arguments of an architecture's constructor by name, with those of its bases that it hands on."""
     found = {}
     for ancestor in architecture.__mro__:
-        if set(_REQUIRED) <= set(found) or ancestor is VideoClassifier:
+        if set(REQUIRED_ARGUMENTS) <= set(found) or ancestor is VideoClassifier:
             break
         # Keras wraps a class's `__init__` and keeps its signature.
         for name, parameter in inspect.signature(ancestor.__init__).parameters.items():

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import keras
 
 from keras_video_focalnet.data.clip_rule import ClipRule, clip_rule, clip_sides
 from keras_video_focalnet.models.around import preprocessing_inside, takes_pixels
+
+
+@clip_rule.register(str)
+@clip_rule.register(os.PathLike)
+def rule_for_path(path: str | os.PathLike) -> ClipRule:
+    """The rule of the model at a path, see `open_model`."""
+    from keras_video_focalnet.models.opening import opened
+
+    return clip_rule(opened(path, "like"))
 
 
 @clip_rule.register(keras.Model)

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_video_focalnet.models.entrances import ClipEntrances
+from keras_video_focalnet.models.entrances import ClipEntrances, know_layers
 
 # The model that this thread clones, and the outputs of the copies of its layers.
 _cloned: contextvars.ContextVar[tuple[Any, Any] | None] = contextvars.ContextVar("cloned", default=None)
@@ -56,6 +56,7 @@ class ClonedWhole(ClipEntrances):
         copied = keras.Model(*args, **kwargs)
         if source is None or outputs is not args[1] or not _is_plain_copy(source, copied):
             # Other layers than the architecture's: what Keras makes of such clones.
+            know_layers(copied)
             return copied
         return _built_on(source, args[0], copied)
 

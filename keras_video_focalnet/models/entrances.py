@@ -1,5 +1,9 @@
 """Where clips enter a model and scores leave it: clips are read, and their shape and range checked, and whatever fails
 leaves the model whole.
+
+A model around ours, or one of some of its layers, is Keras's own, and Keras's methods do with it what they do with
+ours. So this module replaces those methods in `keras.Model` itself. Where a model holds no layer of ours, they do what
+they did, and one that Keras no longer has is passed over.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ import contextvars
 import functools
 import inspect
 import re
-import warnings
+import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -19,80 +23,34 @@ import numpy as np
 
 from keras_video_focalnet.data.clip import Video, read_clip
 from keras_video_focalnet.labels.predictions import name_scores
-from keras_video_focalnet.models.jax_state import JaxState, exclusive, whole
+from keras_video_focalnet.models import jax_state
+from keras_video_focalnet.models.given_clips import FirstBatch, check_shapes, clip_shapes, pairs, warn_of_scaled
+from keras_video_focalnet.models.jax_state import exclusive, kept_whole, whole
 from keras_video_focalnet.models.preprocessing import preprocess_input
-from keras_video_focalnet.ops.concrete import in_host_memory, is_concrete
-from keras_video_focalnet.utils.clip_checks import check_clip_shape, check_no_path, check_not_apart, looks_scaled
+from keras_video_focalnet.utils.clip_checks import check_clip_shape, check_not_apart
 
 _BACKEND = keras.backend.backend()
-_BASE = JaxState if _BACKEND == "jax" else keras.Model
+_PACKAGE = __name__.partition(".")[0]
 # What TensorFlow says where a batch in a graph turns out to have another shape than the model takes.
 _TENSORFLOW_SHAPE = re.compile(r"[Ss]hape of tensor.* \[([\d,]*)\] is not compatible with expected shape")
-# The name that the user knows the clips by.
+# The name that the user knows the clips by, and what looks at the first batch.
 _argument = contextvars.ContextVar("argument", default="inputs")
-# Models that were told of once; not in the model, which is copied and saved.
-_warned: weakref.WeakSet[Any] = weakref.WeakSet()
-# Models of which one step's clips on an accelerator were looked at.
-_looked: weakref.WeakSet[Any] = weakref.WeakSet()
-# Entrances that a loop calls for every batch.
-_OF_A_BATCH = ("train_on_batch", "test_on_batch", "predict_on_batch")
+_first_batch: contextvars.ContextVar[FirstBatch | None] = contextvars.ContextVar("first_batch", default=None)
+# The layers of our models, of whatever class.
+_ours: weakref.WeakSet[Any] = weakref.WeakSet()
+
+_TAKE_DATA = ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch")
+_TOUCH_VARIABLES = ("get_weights", "set_weights", "save", "save_weights", "load_weights", "export")
 
 
-def _entrance(name: str, argument: str = "x"):
-    """A method of Keras that takes data, with checks before it and a whole model after it."""
-    inherited = getattr(keras.Model, name)
-    signature = inspect.signature(inherited)
-
-    @functools.wraps(inherited)
-    def entrance(self, *args, **kwargs):
-        with (
-            exclusive(self),
-            self._entered(argument if "_use_cached_eval_dataset" not in kwargs else "validation_data"),
-        ):
-            given = {}
-            with contextlib.suppress(TypeError):  # Keras tells of arguments that it does not know.
-                given = signature.bind(self, *args, **kwargs).arguments
-            self._check_arguments(given, often=name in _OF_A_BATCH)
-            return getattr(super(ClipEntrances, self), name)(*args, **kwargs)
-
-    return entrance
-
-
-def _locked(name: str):
-    """A method of Keras that reads or writes the variables; no other thread takes them away meanwhile."""
-    inherited = getattr(keras.Model, name)
-
-    @functools.wraps(inherited)
-    def locked(self, *args, **kwargs):
-        with whole(self):
-            return getattr(super(ClipEntrances, self), name)(*args, **kwargs)
-
-    return locked
-
-
-class ClipEntrances(_BASE):
+class ClipEntrances(keras.Model):
     """A functional model of clips, `(batch, frames, height, width, 3)`, that refuses any other shape, every time."""
-
-    fit = _entrance("fit")
-    evaluate = _entrance("evaluate")
-    predict = _entrance("predict")
-    train_on_batch = _entrance("train_on_batch")
-    test_on_batch = _entrance("test_on_batch")
-    predict_on_batch = _entrance("predict_on_batch")
-    if _BACKEND == "jax":
-        get_weights = _locked("get_weights")
-        set_weights = _locked("set_weights")
-        save = _locked("save")
-        save_weights = _locked("save_weights")
-        load_weights = _locked("load_weights")
-        export = _locked("export")
 
     def __call__(self, *args, **kwargs):
         clips = args[0] if args else kwargs.get("inputs")
-        self._check_shapes(_argument.get(), clips)
-        self._warn_of_scaled(_argument.get(), clips, often=True)
-        with exclusive(self):
-            return super().__call__(*args, **kwargs)
+        self._check(_argument.get(), clips)
+        warn_of_scaled(self, _argument.get(), clips, often=True)
+        return super().__call__(*args, **kwargs)
 
     if _BACKEND == "tensorflow":
         import tensorflow as _tf
@@ -102,7 +60,7 @@ class ClipEntrances(_BASE):
 
     def call(self, inputs, training=None, mask=None, **kwargs):
         # Keras calls this alone on JAX, and TensorFlow's graphs learn a batch's shape when they run.
-        self._check_shapes(_argument.get(), inputs)
+        self._check(_argument.get(), inputs)
         if _BACKEND == "tensorflow":
             inputs = self._with_static_shapes(inputs)
         return super().call(inputs, training=training, mask=mask, **kwargs)
@@ -159,61 +117,16 @@ class ClipEntrances(_BASE):
         """
         return name_scores(scores, top, labels=self)
 
-    @contextlib.contextmanager
-    def _entered(self, argument: str) -> Iterator[None]:
-        """Names the argument in errors, and keeps the model whole."""
-        token = _argument.set(argument)
-        try:
-            with self.kept_whole() if _BACKEND == "jax" else contextlib.nullcontext():
-                yield
-        except Exception as error:
-            found = _TENSORFLOW_SHAPE.search(str(error)) if _BACKEND == "tensorflow" else None
-            if found and not isinstance(error, ValueError):
-                shape = tuple(int(side) for side in found[1].split(",") if side)
-                for expected in self._clip_shapes():
-                    with _from(error):
-                        check_clip_shape(argument, shape, expected)
-            raise
-        finally:
-            _argument.reset(token)
-
-    def _check_arguments(self, given, often: bool) -> None:
-        """Checks arrays and tensors before Keras takes the first batch of them."""
-        clips = {"x": given.get("x")}
-        validation = given.get("validation_data")
-        if isinstance(validation, (tuple, list)) and validation:
-            clips["validation_data[0]"] = validation[0]
-        for argument, data in clips.items():
-            self._check_shapes(argument, data)
-            self._warn_of_scaled(argument, data, given.get("batch_size"), often)
-
-    def _clip_shapes(self) -> list[tuple[int | None, ...]]:
-        """The shape of one clip for every input that takes clips."""
-        shapes = [tuple(tensor.shape[1:]) for tensor in self.inputs]
-        return [shape for shape in shapes if len(shape) == 4 and shape[-1] == 3]
-
-    def _pairs(self, inputs: Any) -> list[tuple[Any, tuple[int | None, ...]]]:
-        """The tensors and arrays that are given with the shapes of the clips that the model takes in their places."""
-        leaves = keras.tree.flatten(inputs)
-        shapes = self._clip_shapes()
-        if len(shapes) != len(self.inputs) or len(leaves) != len(shapes):
-            return []
-        return [(leaf, shape) for leaf, shape in zip(leaves, shapes, strict=True) if hasattr(leaf, "shape")]
-
-    def _check_shapes(self, argument: str, inputs: Any) -> None:
-        check_no_path(argument, inputs)
-        if len(self.inputs) == 1 and self._clip_shapes():
+    def _check(self, argument: str, inputs: Any) -> None:
+        if len(self.inputs) == 1 and clip_shapes(self):
             check_not_apart(argument, inputs)
-        for leaf, expected in self._pairs(inputs):
-            shape = leaf.shape
-            if getattr(shape, "rank", 0) is not None:  # The rank of a tensor in a TensorFlow graph may be unknown.
-                check_clip_shape(argument, tuple(shape), expected)
+        check_shapes(self, argument, inputs)
 
     def _with_static_shapes(self, inputs: Any) -> Any:
         """The inputs with a check in the graph, where their sides are not known before it runs."""
         import tensorflow as tf
 
-        for leaf, expected in self._pairs(inputs):
+        for leaf, expected in pairs(self, inputs):
             if not isinstance(leaf, tf.Tensor) or isinstance(leaf, keras.KerasTensor):
                 continue
             if leaf.shape.rank is None or any(
@@ -225,28 +138,41 @@ class ClipEntrances(_BASE):
                 )
         return inputs
 
-    def _warn_of_scaled(self, argument: str, inputs: Any, batch_size: int | None = None, often: bool = False) -> None:
-        """Warns once of floats that look scaled, where the model takes pixels of 0 to 255.
 
-        To look at a tensor on an accelerator is to wait for it, so where this is called `often`, that is done once.
-        """
-        for leaf, _ in self._pairs(inputs) if self not in _warned else ():
-            if not is_concrete(leaf) or "float" not in str(leaf.dtype):
-                continue
-            if often and not in_host_memory(leaf):
-                if self in _looked:
-                    continue
-                _looked.add(self)
-            batch, to_numpy = leaf[: batch_size or 32], keras.ops.convert_to_numpy
-            if looks_scaled(batch, to_numpy) and self.takes_clips_directly and self.normalizes:
-                _warned.add(self)
-                batch = to_numpy(batch)
-                warnings.warn(
-                    f"{argument} holds values of {batch.min():.3g} to {batch.max():.3g}, but {self.name} takes pixels "
-                    "of 0 to 255 and prepares them itself: pass them as they are read, neither divided nor normalized. "
-                    "A model that takes prepared clips is built with include_preprocessing=False.",
-                    stacklevel=4,
-                )
+def know_layers(model: keras.Model) -> None:
+    """Notes the layers of a model of ours: other models that hold one of them are kept whole too."""
+    _ours.update(model._flatten_layers())
+
+
+def _holds_ours(model: Any) -> bool:
+    """Whether a model is ours, or has one of ours or a layer of one inside."""
+    if isinstance(model, ClipEntrances):
+        return True
+    # A model whose constructor has not run has no layers; Keras tells of it.
+    layers = model._flatten_layers() if hasattr(model, "_layers") else ()
+    return any(layer in _ours or type(layer).__module__.partition(".")[0] == _PACKAGE for layer in layers)
+
+
+@contextlib.contextmanager
+def _entered(model: keras.Model, argument: str, first_batch: FirstBatch | None) -> Iterator[None]:
+    """Names the argument in errors, and keeps the model whole."""
+    tokens = _argument.set(argument), _first_batch.set(first_batch)
+    try:
+        with exclusive(model), kept_whole(model):
+            yield
+    except Exception as error:
+        if first_batch is not None and first_batch.raised is not None and error is not first_batch.raised:
+            raise first_batch.raised from error
+        found = _TENSORFLOW_SHAPE.search(str(error)) if _BACKEND == "tensorflow" else None
+        if found and not isinstance(error, ValueError):
+            shape = tuple(int(side) for side in found[1].split(",") if side)
+            for expected in clip_shapes(model):
+                with _from(error):
+                    check_clip_shape(argument, shape, expected)
+        raise
+    finally:
+        _argument.reset(tokens[0])
+        _first_batch.reset(tokens[1])
 
 
 @contextlib.contextmanager
@@ -256,3 +182,93 @@ def _from(cause: BaseException) -> Iterator[None]:
         yield
     except ValueError as error:
         raise error from cause
+
+
+def _entrance(inherited):
+    """A method of Keras that takes data, with checks before it and a whole model after it."""
+    signature = inspect.signature(inherited)
+    # Entrances that a loop calls for every batch.
+    often = inherited.__name__.endswith("_on_batch")
+
+    @functools.wraps(inherited)
+    def entrance(self, *args, **kwargs):
+        if not _holds_ours(self):
+            return inherited(self, *args, **kwargs)
+        given = {}
+        with contextlib.suppress(TypeError):  # Keras tells of arguments that it does not know.
+            given = signature.bind(self, *args, **kwargs).arguments
+        argument = "validation_data" if "_use_cached_eval_dataset" in kwargs else "x"
+        iterates = not often and not pairs(self, given.get("x"))
+        with _entered(self, argument, FirstBatch(self, argument) if iterates else None):
+            _check_arguments(self, given, often)
+            return inherited(self, *args, **kwargs)
+
+    return entrance
+
+
+def _check_arguments(model, given, often):
+    """Checks arrays and tensors before Keras takes the first batch of them."""
+    clips = {"x": given.get("x")}
+    validation = given.get("validation_data")
+    if isinstance(validation, (tuple, list)) and validation:
+        clips["validation_data[0]"] = validation[0]
+    for argument, data in clips.items():
+        # Keras takes a list of one array for the one input of its own models.
+        (model._check if isinstance(model, ClipEntrances) else functools.partial(check_shapes, model))(argument, data)
+        warn_of_scaled(model, argument, data, given.get("batch_size"), often)
+
+
+def _locked(inherited):
+    """A method of Keras that reads or writes the variables; no other thread takes them away meanwhile."""
+
+    @functools.wraps(inherited)
+    def locked(self, *args, **kwargs):
+        with whole(self) if _holds_ours(self) else contextlib.nullcontext():
+            return inherited(self, *args, **kwargs)
+
+    return locked
+
+
+def _called(inherited):
+    """Keras's way to call a model, which computes with the variables; it may do so inside a step, so none are moved."""
+
+    @functools.wraps(inherited)
+    def called(self, *args, **kwargs):
+        with exclusive(self) if _holds_ours(self) else contextlib.nullcontext():
+            return inherited(self, *args, **kwargs)
+
+    return called
+
+
+def _watched(inherited):
+    """Keras's way from whatever gives data to an iterator of batches, with a look at the first."""
+
+    @functools.wraps(inherited)
+    def watched(self):
+        batches, first_batch = inherited(self), _first_batch.get()
+        return batches if first_batch is None else first_batch.watch(batches)
+
+    return watched
+
+
+def _mend_keras():
+    """Puts the above in the place of Keras's own methods, where Keras has them."""
+
+    def replace(owner, names, make):
+        for name in names:
+            if callable(inherited := getattr(owner, name, None)):
+                setattr(owner, name, make(inherited))
+
+    replace(keras.Model, _TAKE_DATA, _entrance)
+    trainer = next((base for base in keras.Model.__mro__ if ".backend." in base.__module__), None)
+    if trainer is None:
+        return
+    if _BACKEND == "jax" and jax_state.mend(trainer):
+        replace(keras.Model, _TOUCH_VARIABLES, _locked)
+        replace(keras.Model, ["__call__"], _called)
+    for name, value in list(vars(sys.modules[trainer.__module__]).items()):
+        if name.endswith("EpochIterator") and value.__module__ == trainer.__module__:
+            replace(value, ["_get_iterator"], _watched)
+
+
+_mend_keras()

@@ -8,13 +8,15 @@ from typing import Any
 import keras
 
 from keras_video_focalnet.models.network import find_network
+from keras_video_focalnet.models.opening import opened
 
 
 def feature_taps(model: keras.Model) -> dict[str, Any]:
     """Name every tensor inside a model that is worth a look.
 
     Args:
-        model: A built `VideoClassifier`, a clone, or a model read from a `.keras` file.
+        model: A built `VideoClassifier`, a clone, or a model read from a `.keras` file; or what `open_model`
+            takes.
 
     Returns:
         Dict of Keras tensors in the order of the network. Of a Video-FocalNet they are `(batch, frames, height * width,
@@ -29,7 +31,7 @@ def feature_taps(model: keras.Model) -> dict[str, Any]:
         >>> feature_taps(model)["stage3_block0"].shape
         (None, 8, 4, 128)
     """
-    return find_network(model).taps()
+    return find_network(opened(model)).taps()
 
 
 def feature_extractor(model: keras.Model, names: str | Sequence[str]) -> keras.Model:
@@ -51,6 +53,7 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str]) -> keras.M
         >>> extractor.predict(np.zeros((1, 8, 64, 64, 3), "uint8"), verbose=0)["stage0_block0"].shape
         (1, 8, 256, 16)
     """
+    model = opened(model)
     taps = feature_taps(model)
     names = [names] if isinstance(names, str) else list(names)
     if not names:

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_video_focalnet.models.opening import opened
+
 # Layers without a matrix product: what is element-wise, moves values or reduces them counts as nothing.
 _FREE = (
     *("InputLayer", "Reshape", "Flatten", "Permute", "RepeatVector", "Identity", "Activation", "ReLU", "LeakyReLU"),
@@ -41,8 +43,9 @@ def count_macs(model: keras.Model) -> int:
     several times counts each time.
 
     Args:
-        model: A built functional model with a fixed number of frames, such as a `VideoClassifier` or one around it. Its
-            layers are Keras's, or have a method `count_macs(input_shape)` for one call on a shape with a batch of 1.
+        model: A built functional model with a fixed number of frames, such as a `VideoClassifier` or one around it, or
+            what `open_model` takes. Its layers are Keras's, or have a method `count_macs(input_shape)` for one call on
+            a shape with a batch of 1.
 
     Returns:
         Multiply-adds for a batch of one.
@@ -54,6 +57,7 @@ def count_macs(model: keras.Model) -> int:
         >>> count_macs(VideoFocalNetT(weights=None)) / 1e9
         63.0...
     """
+    model = opened(model)
     if any(size is None for size in model.inputs[0].shape[1:]):
         raise ValueError("The model takes any number of frames; build it with input_shape=(frames, height, width, 3).")
     clip = keras.KerasTensor((1, *model.inputs[0].shape[1:]), model.inputs[0].dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ import keras
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.models.inputs import NORMALIZATION
 from keras_video_focalnet.models.preprocessing import Preprocessing
-from keras_video_focalnet.utils.checks import check_choice
+from keras_video_focalnet.utils.checks import check_choice, fail
 from keras_video_focalnet.weights.slots import Slot, State, load_into_slots, state_of_slots
 from keras_video_focalnet.weights.wrappers import without_prefix
 
@@ -156,6 +157,8 @@ def role_kinds(path: str) -> frozenset[str]:
 
 def find_networks(model: keras.Model) -> list[Network]:
     """A `Network` for every model, at or inside `model`, whose own layers are those of a registered architecture."""
+    if isinstance(model, (str, os.PathLike)):
+        raise fail("model", "a Keras model", model, f"model = open_model({os.fspath(model)!r}) opens what is there")
     found = [network for layer in model.layers if isinstance(layer, keras.Model) for network in find_networks(layer)]
     architecture = _architecture_of(model)
     return found + ([Network(architecture, model)] if architecture is not None else [])

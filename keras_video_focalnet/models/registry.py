@@ -336,6 +336,19 @@ def default_shape(architecture: str, weights: object = None) -> tuple[int, int, 
     return builder.input_shape
 
 
+def trained_builder(path: str | os.PathLike) -> Builder | None:
+    """The builder of the model that a run trained, by the run's folder or a file of it; None where nothing says it."""
+    from keras_video_focalnet.weights.run_folder import read_run, run_of
+
+    path = Path(path).expanduser()
+    run = read_run(path) if path.is_dir() else run_of(path)
+    for name in (run.get("builder"), run.get("model")):
+        if isinstance(name, str):
+            with contextlib.suppress(ValueError):
+                return find_builder(name)
+    return None
+
+
 def find_recipe(name: str, architecture: str | None = None) -> Mapping | None:
     """The values of a family's recipe, as a dict from attributes of `Recipe`; None where no family has such a recipe.
 

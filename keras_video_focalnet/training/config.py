@@ -1,5 +1,6 @@
 """`config.json`: what a run is, so that nothing but its folder is needed to go on with it."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,12 +13,17 @@ import keras
 
 from keras_video_focalnet import __version__
 from keras_video_focalnet.models import registry
+from keras_video_focalnet.models.opening import reopen
 from keras_video_focalnet.training.recipe import FINETUNE, RENAMED, Recipe, get_recipe
 from keras_video_focalnet.utils.deprecation import rename_keys
 from keras_video_focalnet.utils.files import atomic_write
 from keras_video_focalnet.weights.addresses import without_secret
+from keras_video_focalnet.weights.formats import is_path
+from keras_video_focalnet.weights.run_folder import trained_shape
 
 CONFIG = "config.json"
+# Values that may be paths.
+PLACES = ("data", "val", "root", "model", "weights")
 
 # What a run is: it is resumed with the same values. None is what is not used, as in files from before there was such an
 # option, and `data`, `val` and `model` are None where a program passed objects in their place.
@@ -55,25 +61,83 @@ def settle(given: Mapping[str, Any], out: Path, resume: bool) -> tuple[dict[str,
     a resumed run differs from what it was begun with.
     """
     stored = (read_config(out) if resume else None) or {}
+    stored |= {name: _found(name, stored[name], out) for name in PLACES if stored.get(name) is not None}
+    given = {**given, **_trained_before(given)}
     config = {}
     for name, default in (WHAT | HOW).items():
-        value, before = given.get(name), stored.get(name, default)
+        value, before = _located(name, given.get(name)), stored.get(name, default)
         config[name] = _plain(before if value is None or isinstance(value, Recipe) else value)
         # In place of these a program may have passed objects.
         is_object = before is None and name in ("data", "val", "model", "weights")
         if stored and name in WHAT and not is_object and name not in ("recipe", "set"):
+            if _is_place(name, before) and (_is_same_place(config[name], before) or not os.path.exists(before)):
+                # What was moved or copied lies elsewhere now.
+                continue
             _check_same(name, _kept(name, config[name]), before, out)
-    if config["model"] is not None and config["weights"] is None:
+    if config["model"] is not None and config["weights"] is None and not _is_place("model", config["model"]):
         config["weights"] = registry.find_builder(config["model"]).weights or "none"
     before = list(stored.get("set", ()))
     config["set"] = before + [change for change in config["set"] if change not in before]
-    recipe = _settle_recipe(given, stored, config["model"])
+    recipe = _settle_recipe(given, stored, None if _is_place("model", config["model"]) else config["model"])
     if stored:
         config["recipe"] = stored.get("recipe")
         check_same_settings(dataclasses.asdict(recipe), stored["values"], out)
     elif isinstance(given.get("recipe"), Recipe):
         config["recipe"] = None
     return config, recipe
+
+
+def check_places(config: Mapping[str, Any], names: Iterable[str], out: Path) -> None:
+    """Raise a FileNotFoundError where what a resumed run needs no longer lies where its configuration says."""
+    for name in names:
+        path = config[name]
+        if _is_place(name, path) and not os.path.exists(path):
+            argument = {"data": "training= (--data)", "val": "validation= (--val)"}.get(name, f"{name}= (--{name})")
+            raise FileNotFoundError(
+                f"{path} is not there, with which the run in {out} was begun as its {name}; put it back, or pass "
+                f"{argument} with the place where it lies now."
+            )
+
+
+def _trained_before(given):
+    """The builder and the weights in place of a model that is named by the run that trained it."""
+    model, weights = given.get("model"), given.get("weights")
+    if not _is_place("model", model):
+        return {}
+    if weights is not None:
+        raise ValueError(f"model={model!r} has weights of its own; leave out weights={str(weights)!r}.")
+    builder = registry.trained_builder(model)
+    return {} if builder is None else {"model": builder.short_name, "weights": model}
+
+
+def _is_place(name: str, value: Any) -> bool:
+    """Whether a value is a path of this machine."""
+    if name not in PLACES or not isinstance(value, (str, os.PathLike)):
+        return False
+    if name == "weights":
+        return str(value).lower() != "none" and is_path(value)
+    if name == "model":
+        with contextlib.suppress(ValueError):
+            registry.find_builder(os.fspath(value))
+            return False
+    return True
+
+
+def _located(name: str, value: Any) -> Any:
+    """A value with its path from the root, so that it means the same in any working folder."""
+    return os.path.abspath(os.path.expanduser(value)) if _is_place(name, value) else value
+
+
+def _found(name: str, value: Any, out: Path) -> Any:
+    """A value that a file holds, in which runs of earlier versions wrote paths as they were typed."""
+    if not _is_place(name, value) or os.path.isabs(value):
+        return value
+    beside = os.path.join(os.path.abspath(out.parent), value)
+    return beside if os.path.exists(beside) and not os.path.exists(value) else _located(name, value)
+
+
+def _is_same_place(value: Any, before: str) -> bool:
+    return isinstance(value, str) and os.path.realpath(value) == os.path.realpath(before)
 
 
 def _settle_recipe(given, stored, model):
@@ -134,15 +198,25 @@ def read_config(out: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path} is no configuration of a run ({error}); restore or delete it.") from error
 
 
-def write_config(out: Path, config: Mapping[str, Any], recipe: Recipe, class_names: Iterable[str] | None) -> None:
-    """Write what the run is; of a run that is resumed, only what it may change."""
-    before = read_config(out) or {}
+def write_config(
+    out: Path,
+    config: Mapping[str, Any],
+    recipe: Recipe,
+    class_names: Iterable[str] | None,
+    facts: Mapping[str, Any] | None = None,
+    resume: bool = True,
+) -> None:
+    """Write what the run is, with what `describe_model` tells; of a run that is resumed, only what it may change.
+
+    What a run left that never came to a checkpoint is nothing to one that is begun anew.
+    """
+    before = (read_config(out) if resume else None) or {}
     names = None if class_names is None else list(class_names)
     if before.get("class_names") is not None:
         _check_same("class_names", names, before["class_names"], out)
     versions = {"keras_video_focalnet": __version__, "keras": keras.__version__, "backend": keras.backend.backend()}
     config = {name: _kept(name, value) for name, value in config.items()}
-    now = {**config, "class_names": names, "values": dataclasses.asdict(recipe), "versions": versions}
+    now = {**config, **(facts or {}), "class_names": names, "values": dataclasses.asdict(recipe), "versions": versions}
     now = _plain({**now, "versions": before.get("versions", versions)})
     if now != before:
         with atomic_write(out / CONFIG) as file:
@@ -160,12 +234,18 @@ def _plain(value: Any) -> Any:
 
 
 def build_model(config: Mapping[str, Any], recipe: Recipe, class_names: Iterable[str]) -> keras.Model:
-    """Build the model that a configuration names, as the recipe wants it; it gives logits."""
+    """Build the model that a configuration names, as the recipe wants it; one of ours gives logits."""
     options: dict[str, Any] = {} if recipe.drop_path_rate is None else {"drop_path_rate": recipe.drop_path_rate}
+    is_saved = _is_place("model", config["model"])
     if recipe.num_frames or recipe.size:
-        frames, height, width, channels = registry.default_shape(config["model"], config["weights"])
+        if is_saved:
+            frames, height, width, channels = trained_shape(config["model"], (None,) * 4) or (None, None, None, 3)
+        else:
+            frames, height, width, channels = registry.default_shape(config["model"], config["weights"])
         shape = (recipe.num_frames or frames, recipe.size or height, recipe.size or width, channels)
         options["input_shape"] = shape
+    if is_saved:
+        return reopen(config["model"], len(class_names), class_names, **options)
     weights = None if config["weights"].lower() == "none" else config["weights"]
     options |= {"classes": len(class_names), "labels": class_names, "classifier_activation": None}
     family, builder = registry.find_family(config["model"]), registry.find_builder(config["model"])

@@ -23,6 +23,7 @@ from keras_video_focalnet.training.results import best_epoch
 from keras_video_focalnet.training.state import averaged_weights, capture, restore, restore_generator
 from keras_video_focalnet.training.stream import BatchStream
 from keras_video_focalnet.utils.deprecation import rename_keys
+from keras_video_focalnet.weights.run_folder import FACTS
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -39,12 +40,14 @@ class TrainingInterrupted(Exception):
 class Run(keras.callbacks.Callback):
     """The position, history and best epoch of a run; saves all of it with the model's state, and restores it.
 
-    `settings` are what a resumed run must have in common with the one that was saved: values that JSON can hold. There
+    `settings` are what a resumed run must have in common with the one that was saved: values that JSON can hold.
+    `facts` are what `describe_model` tells, and are written beside weights. There
     is a checkpoint at the end of every epoch, and every `save_every` steps. Only the first process writes. The
     attribute `stream`, which feeds `fit`, must be set before `fit` is called.
 
     `completes_clips` says whether `train` does what the recipe wants and a data set leaves open; the checkpoints of
-    earlier versions are of runs where it did not, and which go on so.
+    earlier versions are of runs where it did not, and which go on so. `prepares_clips` says the same of normalizing
+    the clips of data sets for a model that does not do that itself.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Run(keras.callbacks.Callback):
         best_path: str | os.PathLike,
         settings: dict[str, Any],
         distribution: Distribution,
+        facts: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.checkpoints = checkpoints
@@ -64,11 +68,12 @@ class Run(keras.callbacks.Callback):
         # They are compared with settings that were read from JSON, where a tuple is a list.
         self.settings = json.loads(json.dumps(settings))
         self.distribution = distribution
+        self.facts = facts or {}
         self.is_first_process = distribution.process_index == 0
         self.step = 0
         self.history: dict[str, list[float]] = {}
         self.stream: BatchStream | None = None
-        self.completes_clips = True
+        self.completes_clips = self.prepares_clips = True
         self._pending_state: dict[str, np.ndarray] | None = None
         self._pending_generator: dict[str, np.ndarray] | None = None
         self._began_within_epoch = False
@@ -91,6 +96,7 @@ class Run(keras.callbacks.Callback):
         check_same_settings(self.settings, rename_keys(metadata["run"], RENAMED), self.checkpoints.folder.parent)
         self.step, self._pending_state, self.history = step, state, metadata["history"]
         self.completes_clips = metadata.get("completes_clips", False)
+        self.prepares_clips = metadata.get("prepares_clips", False)
         return True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -145,7 +151,7 @@ class Run(keras.callbacks.Callback):
             self.history.setdefault(name, []).append(value)
         if self.is_first_process and best_epoch(self.history) == len(self.history["epoch"]):
             weights = {f"{n:05d}": array for n, array in enumerate(averaged_weights(self.model))}
-            write_safetensors(self.best_path, weights, {"epoch": str(epoch + 1)})
+            write_safetensors(self.best_path, weights, {"epoch": str(epoch + 1), FACTS: json.dumps(self.facts)})
 
     @property
     def has_pending_state(self) -> bool:
@@ -199,6 +205,7 @@ class Run(keras.callbacks.Callback):
 
     def _save(self, state: dict[str, np.ndarray]) -> None:
         metadata = {"run": self.settings, "history": self.history, "completes_clips": self.completes_clips}
+        metadata |= {"prepares_clips": self.prepares_clips, FACTS: self.facts}
         if self.is_first_process:
             self.checkpoints.save(self.step, state, metadata)
         if self._signal:

@@ -3,13 +3,14 @@
 import numbers
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_video_focalnet.data.batch_source import BatchSource
+from keras_video_focalnet.data.clip_rule import clip_rule
 from keras_video_focalnet.data.datasets import VideoList, video_list
 from keras_video_focalnet.data.mixing import Mixing
 from keras_video_focalnet.data.order import MIX
@@ -146,6 +147,16 @@ def complete_validation(source: BatchSource, model: keras.Model, recipe: Recipe)
     return source.completed(transform=crop, sampling=recipe.sampling)
 
 
+def prepared(source: BatchSource, model: keras.Model) -> BatchSource:
+    """Have the clips of a data set be in the range that the model takes, as `read_clip(..., like=model)` gives them.
+
+    Data sets give pixels of 0 to 255, which most models prepare themselves. The clips of another source are as its
+    maker wants the model to see them.
+    """
+    prepare = clip_rule(model).prepare if isinstance(source, ClipDataset) else None
+    return source if prepare is None else PreparedBatches(source, prepare)
+
+
 def _clip_shape(model):
     shape = model.input_shape
     if not isinstance(shape, tuple) or len(shape) != 5:
@@ -181,13 +192,11 @@ def _check_choices(videos, transform, mixing, recipe):
             )
 
 
-class MixedBatches:
-    """The batches of a source, mixed and with smoothed labels as a recipe says; all else is the source's."""
+class _Wrapped:
+    """A source of batches in whose place another stands; what that does not change is the source's."""
 
-    def __init__(self, source: BatchSource, mixing: Mixing, seed: int):
+    def __init__(self, source: BatchSource):
         self._source = source
-        self.mixing = mixing
-        self._seed = seed
 
     def __getattr__(self, name: str) -> Any:
         if name == "_source":  # A copy is asked for it before it has it.
@@ -196,6 +205,27 @@ class MixedBatches:
 
     def __len__(self) -> int:
         return len(self._source)
+
+
+class PreparedBatches(_Wrapped):
+    """The batches of a data set with clips in the range that a model takes, float32."""
+
+    def __init__(self, source: ClipDataset, prepare: Callable[[np.ndarray], np.ndarray]):
+        super().__init__(source)
+        self._prepare = prepare
+
+    def batches(self, first: int = 0) -> Any:
+        """The batches from a number on, which can be read again."""
+        return self._source.batches(first).map(lambda batch: (self._prepare(batch[0]), *batch[1:]))
+
+
+class MixedBatches(_Wrapped):
+    """The batches of a source, mixed and with smoothed labels as a recipe says."""
+
+    def __init__(self, source: BatchSource, mixing: Mixing, seed: int):
+        super().__init__(source)
+        self.mixing = mixing
+        self._seed = seed
 
     def batches(self, first: int = 0) -> Iterator[tuple]:
         """The batches from a number on."""

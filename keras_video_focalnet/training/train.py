@@ -13,6 +13,7 @@ import keras
 
 from keras_video_focalnet.data.batch_source import BatchSource
 from keras_video_focalnet.data.datasets import VideoList
+from keras_video_focalnet.models.opening import describe_model
 from keras_video_focalnet.training.callbacks import (
     BrokenVideosLog,
     MetricsLog,
@@ -20,7 +21,15 @@ from keras_video_focalnet.training.callbacks import (
     write_table,
 )
 from keras_video_focalnet.training.checkpoint import CheckpointFolder
-from keras_video_focalnet.training.config import HOW, WHAT, build_model, settle, write_config
+from keras_video_focalnet.training.config import (
+    CONFIG,
+    HOW,
+    WHAT,
+    build_model,
+    check_places,
+    settle,
+    write_config,
+)
 from keras_video_focalnet.training.distribution import Distribution, choose
 from keras_video_focalnet.training.figures import BROKEN_FILES
 from keras_video_focalnet.training.progress import Progress
@@ -35,6 +44,7 @@ from keras_video_focalnet.training.sources import (
     complete_validation,
     find_videos,
     make_source,
+    prepared,
 )
 from keras_video_focalnet.training.stream import BatchStream
 
@@ -44,7 +54,7 @@ CHECKPOINTS = "checkpoints"
 
 
 def train(
-    model: keras.Model | Callable[[], keras.Model] | str | None = None,
+    model: keras.Model | Callable[[], keras.Model] | str | os.PathLike | None = None,
     training: Videos | None = None,
     validation: Videos | float | None = None,
     recipe: Recipe | str | None = None,
@@ -70,7 +80,9 @@ def train(
     compiles the model by the recipe and calls `model.fit`; every piece of it is usable alone.
 
     The recipe is applied whole. Of videos and of a `ClipDataset`, what is left open (transform, mixing with label
-    smoothing, sampling; for validation the crop) is taken from the recipe and the model. A `ClipDataset` with a mixing
+    smoothing, sampling; for validation the crop) is taken from the recipe and the model. Where the model takes
+    normalized clips, as one that was built with `include_preprocessing=False` does, their clips are normalized. The
+    clips of another source are given to the model as they are. A `ClipDataset` with a mixing
     or sampling that contradicts the recipe is an error, and a transform of its own is used with a warning. The clips of
     another source are mixed and their labels smoothed, unless it has an attribute `mixing`, see `BatchSource`. Where
     the clips of `training` can have several labels (its attribute `multi_label`), the loss and the metrics are those of
@@ -78,8 +90,9 @@ def train(
 
     Args:
         model: The name of a builder, such as `"nano"`, whose model is built for the classes of the videos and as the
-            recipe wants it; or a Keras model from clips to class scores, or a function without arguments that builds
-            one. A function or a name is needed where `distribute` wants variables to be made within a distribution.
+            recipe wants it; or what `open_model` takes, such as the folder of a run, whose model is trained on; or a
+            Keras model from clips to class scores, or a function without arguments that builds one. A function or a
+            name is needed where `distribute` wants variables to be made within a distribution.
         training: Training videos: a folder with one sub-folder for each class, a list file, a `VideoList`, or batches
             without end, such as a `ClipDataset` with `training=True`.
         validation: Validation videos of the same kinds, a folder or list with the classes of the training videos; or
@@ -121,6 +134,7 @@ def train(
 
     Raises:
         FileExistsError: `out` holds a run and `resume` is False.
+        FileNotFoundError: `out` holds no run to resume, or videos or weights of it no longer lie where they did.
         ValueError: The run in `out` is of another model, recipe, backend or number of steps an epoch; the classes of
             model, training and validation differ, or there is only one; the recipe and the clips contradict each other;
             or one of the sources has several labels a clip and the other has one.
@@ -136,7 +150,7 @@ def train(
     out = Path(out)
     given = {name: value for name, value in locals().items() if name in (*WHAT, *HOW)}
     given |= {"class_weights": _listed(class_weights), "balanced": balanced or None, "tensorboard": tensorboard or None}
-    given |= {"data": _named(training), "model": model if isinstance(model, str) else None}
+    given |= {"data": _named(training), "model": _named(model)}
     given |= _named_validation(validation)
     return run_training(given, out, resume, progress, callbacks, model, training, validation)
 
@@ -152,12 +166,21 @@ def run_training(
     validation: Videos | float | None = None,
 ) -> dict[str, list[float]]:
     """Train as `given` says, values by the names of `config.json`, with objects in place of what names cannot tell."""
+    is_named = model is None or isinstance(model, (str, os.PathLike))
+    if resume and not (out / CONFIG).exists():
+        _check_can_begin(
+            out, given.get("model") if is_named else model, given.get("data") if training is None else training
+        )
     config, recipe = settle(given, out, resume)
     checkpoints = CheckpointFolder(out / CHECKPOINTS)
     if not resume and (checkpoints.files() or any((out / name).exists() for name in (BEST, MODEL))):
         raise FileExistsError(f"{out} holds a run; pass resume=True to go on with it, or another out.")
     distribute = config["distribute"]
-    is_named = model is None or isinstance(model, str)
+    if resume:
+        wanted = [
+            name for name, value in (("data", training), ("root", training), ("val", validation)) if value is None
+        ]
+        check_places(config, [*wanted, *(("model", "weights") if is_named else ())], out)
     if is_named:
         if config["model"] is None:
             raise ValueError("model is missing; pass the name of one, such as 'nano', or the Keras model itself.")
@@ -182,7 +205,10 @@ def run_training(
 
     settings = _settings(recipe, config, training, validation)
     save_every = config["save_every"] or len(training)
-    run = Run(checkpoints, len(training), save_every, out / BEST, settings, distribution)
+    several = "multi_label" in settings
+    config["multi_label"] = several or None
+    facts = describe_model(model, names or getattr(model, "labels", None), several)
+    run = Run(checkpoints, len(training), save_every, out / BEST, settings, distribution, facts)
     run.resume()
     for source in (training, validation):
         if source is not None:
@@ -191,9 +217,20 @@ def run_training(
         training = complete_training(training, model, recipe, config["seed"])
     if validation is not None and (is_listed[1] or run.completes_clips):
         validation = complete_validation(validation, model, recipe)
+    if run.prepares_clips:
+        training = prepared(training, model)
+        validation = None if validation is None else prepared(validation, model)
+    elif prepared(training, model) is not training:
+        warnings.warn(
+            f"the run in {out} was begun by a version that gave {model.name} pixels of 0 to 255, which it does not "
+            "normalize itself, and goes on so; begin anew in another folder, or give it such pixels in prediction too.",
+            stacklevel=3,
+        )
     out.mkdir(parents=True, exist_ok=True)
     if run.is_first_process:
-        write_config(out, config, recipe, names)
+        if not resume:
+            _remove_reports(out)
+        write_config(out, config, recipe, names, facts, resume)
     sources = {"training": training, "validation": validation}
     bar = Progress(run, recipe.epochs, sources, out) if progress and run.is_first_process else None
     _fit(model, recipe, run, sources, out, bool(config["tensorboard"]), bar, callbacks)
@@ -204,6 +241,20 @@ def run_training(
         if bar is not None:
             bar.say(lines)
     return run.history
+
+
+def _check_can_begin(out, model, training):
+    if model is None or training is None:
+        raise FileNotFoundError(
+            f"out={str(out)!r} holds no run to go on with; pass the folder of one, or begin one with a model and "
+            "training= (--data)."
+        )
+
+
+def _remove_reports(out):
+    """Take away what a run wrote that never came to a checkpoint: the reports of videos would go on."""
+    for name in (*BROKEN_FILES.values(), "not_finite.json"):
+        (out / name).unlink(missing_ok=True)
 
 
 def _check_used(given, is_named, is_listed):

@@ -93,8 +93,8 @@ def _layout(name, shape, wanted):
 def looks_scaled(clips: Any, to_numpy: Callable[[Any], np.ndarray] = np.asarray) -> bool:
     """Whether floats are pixels of 0 to 1, or normalized ones, and not of 0 to 255.
 
-    Values of exactly 0 and 1 may be a dark picture and do not count. `clips` is an array, or a tensor of floats whose
-    values `to_numpy` gives.
+    Values below 0 are never pixels. Values of exactly 0 and 1 may be a dark picture and do not count. `clips` is an
+    array, or a tensor of floats whose values `to_numpy` gives.
 
     Example:
     >>> looks_scaled(np.full((1, 1, 2, 2, 3), 0.5)), looks_scaled(np.full((1, 1, 2, 2, 3), 1.0))
@@ -102,9 +102,10 @@ def looks_scaled(clips: Any, to_numpy: Callable[[Any], np.ndarray] = np.asarray)
     """
     if 0 in clips.shape or (isinstance(clips, np.ndarray) and clips.dtype.kind != "f"):
         return False
-    # The first frame nearly always tells, and the rest is read only where it does not.
-    frame = to_numpy(clips[(0,) * max(len(clips.shape) - 3, 0)])
-    if frame.max() > 1:
-        return bool(frame.min() < 0)
     clips = to_numpy(clips)
-    return bool(clips.min() < 0 or (clips.max() <= 1 and (clips != np.rint(clips)).any()))
+    if clips.min() < 0:
+        return True
+    # The first frame nearly always tells, and the rest is read again only where it does not.
+    if clips[(0,) * max(clips.ndim - 3, 0)].max() > 1:
+        return False
+    return bool(clips.max() <= 1 and (clips != np.rint(clips)).any())

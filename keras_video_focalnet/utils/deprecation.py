@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def warn_renamed(old: str, new: str, stacklevel: int = 1) -> None:
-    """Warns that a name is old, `stacklevel` callers above the function that calls this one; 1 is its caller."""
+def warn_renamed(old: str, new: str, stacklevel: int = 1, otherwise: bool = False) -> None:
+    """Warns that a name is old, `stacklevel` callers above the function that calls this one; 1 is its caller.
+
+    Python hides a `DeprecationWarning` of what an imported module does. Where the old name does something `otherwise`
+    than it did, so that code which goes on using it is wrong now, the warning is one that everybody sees.
+    """
     message = f"{old} is an old name, which the next release does not know; use {new}."
-    warnings.warn(message, DeprecationWarning, stacklevel=stacklevel + 2)
+    warnings.warn(message, FutureWarning if otherwise else DeprecationWarning, stacklevel=stacklevel + 2)
 
 
 def rename_keys(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from urllib.request import url2pathname
 SCHEMES = ("https", "http", "file")
 
 _SECRET = re.compile(r"(?<=://)[^/?#\s]*@")
+# Of what is no address a password may hold anything.
+_ANY_SECRET = re.compile(r"(?<=://).*@", re.DOTALL)
 
 
 def without_secret(text: str) -> str:
@@ -17,14 +19,17 @@ def without_secret(text: str) -> str:
 
 def check_address(address: str, given: str) -> None:
     """Checks that an address can be fetched from; `given` is what to call it in messages."""
-    given = without_secret(given)
     try:
         parts = urlsplit(address)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
+        # A part of a password may be taken for the port, and then be in the reason.
+        reason = "" if "@" in address else f" ({error})"
         raise ValueError(
-            f"{given} is no valid address ({without_secret(str(error))}); write https://HOST/PATH."
+            f"{_ANY_SECRET.sub('', given)} is no valid address{reason}; write https://HOST/PATH, with %2F, %3F and %23 "
+            "for /, ? and # in a password."
         ) from None
+    given = without_secret(given)
     if parts.scheme not in SCHEMES:
         raise ValueError(f"{given} has the scheme {parts.scheme!r}; use an address of https, http or file.")
     if parts.scheme == "file" and host not in (None, "localhost"):

@@ -45,7 +45,8 @@ OFFLINE_VARIABLE = "KERAS_VIDEO_FOCALNET_OFFLINE"
 _TEMPORARY = ".download-"
 # A cache may be shared by machines, and a process is known on its own alone.
 _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-_OWNER = re.compile(rf"{re.escape(_TEMPORARY)}{_MACHINE}-(\d+)-")
+_OWNER = re.compile(rf"{re.escape(_TEMPORARY)}{_MACHINE}-(\d+)-(\d+)-")
+_DAY = 86_400
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 30
 
@@ -100,10 +101,13 @@ def fetch_state(
 
 def fetch_undoer(url: str, file_name: str | None = None) -> Callable[[], None]:
     """Remembers what the cache holds of an address, so that a fetch of it can be undone."""
-    converted = cache_dir() / (file_name or _converted_name(without_secret(url)))
+    check_address(url, f"weights={url!r}")
+    cache = cache_dir()
+    converted = cache / (file_name or _converted_name(without_secret(url)))
     record = _record_path(converted)
-    former = record.read_bytes() if record.is_file() else None
-    new_folders = [folder for folder in (record.parent, converted.parent) if not folder.is_dir()]
+    with _cache_errors(cache):
+        former = record.read_bytes() if record.is_file() else None
+        new_folders = [folder for folder in (record.parent, converted.parent) if not folder.is_dir()]
 
     def undo():
         converted.unlink(missing_ok=True)
@@ -238,7 +242,7 @@ def _temporary_folder(cache: Path) -> Iterator[Path]:
     _sweep(cache)
     try:
         # Inside the cache, so that a large file does not land on the small disk of temporary files.
-        prefix = f"{_TEMPORARY}{_MACHINE}-{os.getpid()}-"
+        prefix = f"{_TEMPORARY}{_MACHINE}-{os.getpid()}-{_began(os.getpid())}-"
         with tempfile.TemporaryDirectory(prefix=prefix, dir=cache, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     finally:
@@ -256,18 +260,30 @@ def _sweep(cache: Path) -> None:
 
 
 def _is_left(folder: Path) -> bool:
-    """Tells whether the process that made a temporary folder has ended; of another machine's, a day tells."""
+    """Tells whether the process that made a temporary folder has ended; where that cannot be known, a day tells."""
     owner = _OWNER.match(folder.name)
     # On Windows this signal would end the process.
     if owner and os.name == "posix":
+        process, began = map(int, owner.groups())
         try:
-            os.kill(int(owner[1]), 0)
+            os.kill(process, 0)
         except ProcessLookupError:
             return True
         except PermissionError:
             pass
-        return False
-    return time.time() - folder.stat().st_mtime > 86_400
+        if began:
+            # Its number may be another's by now: a container begins with the same ones each time.
+            return _began(process) != began
+    return time.time() - folder.stat().st_mtime > _DAY
+
+
+def _began(process: int) -> int:
+    """Gives when a process began, in ticks since the machine was started; 0 where the system does not tell."""
+    try:
+        # The name of its program, in brackets, may hold anything.
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _download(address: str, target: Path) -> None:
@@ -300,12 +316,13 @@ def _download(address: str, target: Path) -> None:
                 progress.advance(task, len(chunk))
     except requests.HTTPError as error:
         status = f"HTTP {error.response.status_code} {error.response.reason}"
-        raise WeightsDownloadError(f"{shown}: the server answers {status}; check the address.") from error
+        # The error of requests holds the address with its password, and a traceback would show it.
+        raise WeightsDownloadError(f"{shown}: the server answers {status}; check the address.") from None
     except requests.RequestException as error:
         raise WeightsDownloadError(
             f"{shown}: the connection failed or was cut before the file was complete ({_reason(error)}); try again, "
             f"set {BASE_URL_VARIABLE} to a mirror, or fetch the file by other means and pass its path as weights."
-        ) from error
+        ) from None
 
 
 def _reason(error: BaseException) -> str:

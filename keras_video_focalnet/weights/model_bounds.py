@@ -39,12 +39,20 @@ def check_whole_model(path: str | os.PathLike) -> None:
     `WeightsFileError` names the file. Nothing of the kind can be done where `keras.saving.load_model` is called without
     this: it makes the model before it looks at the numbers, and hands the configuration alone to the model's class.
     """
-    import keras
-    from keras.src.backend.common import global_state
-
     tensors = check_keras_file(path)
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json")) | {"compile_config": None}
+    check_described_model(path, config, tensors)
+
+
+def check_described_model(path: str | os.PathLike, config: dict[str, Any], tensors: int) -> None:
+    """Check that a model, as Keras serialized it, takes little more than the `tensors` arrays that a file holds of it.
+
+    A `WeightsFileError` names the file.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
     before = global_state.get_global_attribute(_WAITING)
     limits = _GROWTH * tensors + _SLACK_VARIABLES, _GROWTH * os.path.getsize(path) + _SLACK_BYTES
     global_state.set_global_attribute(_WAITING, _Waiting(*limits))

@@ -15,6 +15,9 @@ from keras_video_focalnet.cli.main import main
 from tests.clips import encode, real_clips
 from tests.exporting.small_model import small
 
+# What is tested here is the same on every backend but for the model; `make verify` runs it on all.
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
 pq = pytest.importorskip("pyarrow.parquet")
 COLOURS = {"red": (250, 10, 10), "green": (10, 250, 10), "blue": (10, 10, 250)}
 

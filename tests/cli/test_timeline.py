@@ -20,6 +20,9 @@ from keras_video_focalnet.cli.timeline import clock
 from keras_video_focalnet.data import live_video
 from tests.colours import COLOURS, colour_frames, colour_model, colour_video
 
+# What is tested here is the same on every backend but for the model; `make verify` runs it on all.
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
 EXPECTED = [(0.0, 4.0, "class 0"), (4.0, 8.0, "class 2")]
 
 
@@ -213,7 +216,7 @@ def test_a_clock_that_is_set_anew_goes_on(monkeypatch):
             return iter([Frame(time) for time in (95443.0, 95443.5, 0.25, 0.75, 0.5, None, 9000.0)])
 
     monkeypatch.setattr(live_video, "upright_rgb", lambda frame: frame)
-    times = [seconds for seconds, _ in live_video._frames(Container, Stream, 2.0, "x")]
+    times = [seconds for seconds, _ in live_video._frames(Container, Stream, 2.0, "x", None)]
     assert times == pytest.approx([0.0, 0.5, 1.0, 1.5, 1.5, 2.0, 2.5])
 
 
@@ -239,7 +242,7 @@ def test_errors_are_told_in_a_line(folder, colours, tmp_path):
         (["nothing.mp4"], "nothing.mp4 does not exist"),
         ([tmp_path / "page.mp4"], "is not a video"),
         ([folder / "video.mp4", "--window", "9", "--stride", "0.01"], "window must be at most 256 strides"),
-        ([folder / "video.mp4", "--start", "99"], "there is no frame between start and end"),
+        ([folder / "video.mp4", "--start", "99"], "no frame lies between start and end"),
         ([folder / "video.mp4", "--labels", "k400"], "it has 400 names but the model has 3 classes"),
         ([folder / "video.mp4", "--out", "/proc/nowhere"], "/proc/nowhere"),
     ):

@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from keras_video_focalnet.cli.train import train
 from keras_video_focalnet.cli.wording import SpokenGroup, in_options
 
 pytestmark = pytest.mark.backend_free
@@ -35,6 +36,44 @@ OPTIONS = [
 )
 def test_arguments_become_options(text, spoken):
     assert in_options(text, OPTIONS) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("pass resume=True to go on with it, or another out.", "pass --resume to go on with it, or another out."),
+        ("pass root= (--root), the folder", "pass --root, the folder"),
+        ("pass split= (--train-rows, --val-rows) to", "pass --train-rows, --val-rows to"),
+        ("max_broken allows for no more than 3", "--max-broken allows for no more than 3"),
+        ("set=epochs has no value; write set=epochs=VALUE.", "--set epochs has no value; write --set epochs=VALUE."),
+        ("/data/batch_size/a.mp4: no", "/data/batch_size/a.mp4: no"),
+        ("distribute='mirrored' needs", "--distribute mirrored needs"),
+        ("workers must be 0 or more", "--workers must be 0 or more"),
+        ("val_rows is 'a', but the run in b was", "--val-rows is 'a', but the run in b was"),
+        ("class_weights is for one label", "--class-weights is for one label"),
+        ("data is missing; pass one", "--data is missing; pass one"),
+        ("write the rows; multi_label must be True", "write the rows; --multi-label must be True"),
+    ],
+)
+def test_names_of_arguments_become_options_of_training(text, spoken):
+    assert in_options(text, train.params) == spoken
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "multi_label does not exist; pass the path of a folder.",
+        "multi_label is a folder of classes, with one label a video",
+        "multi_label is an empty file (0 bytes)",
+        "val_rows.csv: line 3 has no label",
+        "videos of val_rows.csv, val_rows and max_broken: 3",
+        "data is a pipe, socket or device",
+        "/runs/seed=3/a.mp4: there is no such file",
+        "lr-seed=3.csv has no column",
+    ],
+)
+def test_names_of_files_stay_as_they_are(text):
+    assert in_options(text, train.params) == text
 
 
 def test_errors_and_warnings_are_one_line_without_a_place_in_the_source(capfd):

@@ -84,9 +84,9 @@ def test_where_everything_is_decoded_once_is_enough_if_the_container_tells_the_t
 ):
     calls = []
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         calls.append(arguments)
-        return iterate_frames(*arguments)
+        return iterate_frames(*arguments, **options)
 
     monkeypatch.setattr(video_reader, "index_video", lambda *_: None)
     monkeypatch.setattr(VideoHeader, "frames_between", lambda *_: claim)

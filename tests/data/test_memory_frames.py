@@ -135,6 +135,8 @@ def test_a_clip_like_that_of_a_model(numbered):
     assert clip_rule(Like()) == ClipRule(3, (32, 224))
     np.testing.assert_array_equal(read_clip(numbered, like=Like()), read_clip(numbered, 3, (32, 224)))
     assert read_clip(numbered, num_frames=5, size=16, like=Like()).shape == (5, 16, 16, 3)
-    for like in ("nano", object(), {"input_shape": (8, 64, 64, 3)}):
+    for like in (object(), {"input_shape": (8, 64, 64, 3)}):
         with pytest.raises(ValueError, match="like must be a model of clips"):
             read_clip(numbered, like=like)
+    with pytest.raises(FileNotFoundError, match="like='nano': there is no such file"):
+        read_clip(numbered, like="nano")

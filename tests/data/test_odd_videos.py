@@ -77,6 +77,20 @@ def test_what_names_no_video(numbered):
             VideoReader(wrong)
 
 
+def test_a_camera_is_told_of_the_generator_that_reads_it():
+    class Camera:
+        def read(self):
+            raise AssertionError("nothing is to be taken from a camera unasked")
+
+        def isOpened(self):
+            return True
+
+    with pytest.raises(ValueError, match=r"whose read\(\) gives pictures; pass a generator of them, .*fps="):
+        read_clip(Camera())
+    frames = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), "uint8")
+    np.testing.assert_array_equal(read_clip((frame for frame in frames), 2, 32), read_clip(frames, 2, 32))
+
+
 def test_an_error_of_a_stream_is_the_callers():
     class Failing(io.BytesIO):
         def read(self, *_):

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_video_focalnet as kvf
-from keras_video_focalnet.data import indexed_frames
+from keras_video_focalnet.data import indexed_frames, video_reader
 from keras_video_focalnet.data.clip import read_clip, read_frames, resize_and_crop
 from keras_video_focalnet.data.sampling import sample_frame_indices
 from keras_video_focalnet.data.video_reader import VideoReader
@@ -75,6 +75,15 @@ def test_any_reads_in_any_order(video_of_kind, kind, reads, cache_frames):
     with VideoReader(path, threads=1, cache_frames=cache_frames) as reader:
         for indices in reads:
             np.testing.assert_array_equal(reader.read(indices), frames[indices])
+
+
+def test_frames_that_are_held_stay_turned_where_all_are_decoded_in_order(video_of_kind, monkeypatch):
+    monkeypatch.setattr(video_reader, "index_video", lambda *_: None)
+    path, frames = video_of_kind("H.264, turned")
+    with VideoReader(path) as reader:
+        for indices in ([2], range(0, 9), range(4, 12)):
+            np.testing.assert_array_equal(reader.read(indices), frames[list(indices)])
+        assert frames.shape[1] > frames.shape[2]
 
 
 def test_read_clip_and_read_frames_are_what_a_reader_reads(numbered):

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from keras_video_focalnet.evaluation.metrics import measure, reliability_bins, worst_confusions
@@ -45,6 +45,8 @@ def test_accuracies_are_those_of_scikit_learn(sample):
 @settings(deadline=None)
 def test_top_5_is_that_of_scikit_learn(sample):
     labels, scores = sample
+    # Of equal scores scikit-learn takes others.
+    assume(all(len(set(row)) == len(row) for row in scores.tolist()))
     wanted = metrics.top_k_accuracy_score(labels, scores, k=5, labels=range(scores.shape[1]))
     assert measure(labels, scores).top5 == pytest.approx(wanted)
 

@@ -198,6 +198,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_it(tmp_path):
     assert table(tmp_path) == without(50, {2: "is a page"})
 
 
+@pytest.mark.slow
 def test_five_kills_at_random_moments_leave_nothing_out_and_nothing_twice(tmp_path):
     pytest.importorskip("grain")
     source = (

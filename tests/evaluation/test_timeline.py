@@ -17,6 +17,9 @@ from keras_video_focalnet.evaluation.timeline import TimelineInterrupted
 from keras_video_focalnet.evaluation.timeline_files import cue_text
 from tests.colours import colour_frames, colour_model, colour_video
 
+# What is tested here is the same on every backend but for the model; `make verify` runs it on all.
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
 NAMES = ["red", "green", "blue"]
 HOSTILE = ["<img onerror=alert(1)>.mp4 -->\n\nNOTE x", 'a,"b"\r\n=1+1', "$\\frac{$ \x1b[31m & \ud800"]
 
@@ -260,7 +263,7 @@ def test_segments_of_a_stream_are_those_of_the_whole(model, video):
         ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
         ({"labels": ["a"]}, "labels has 1 names but the model has 3 classes"),
         ({"start": 3, "end": 2}, "end must lie after start"),
-        ({"start": 99}, "there is no frame between start and end"),
+        ({"start": 99}, "no frame lies between start and end"),
     ],
 )
 def test_bad_arguments(model, video, options, message):
@@ -274,7 +277,7 @@ def test_models_and_videos_that_do_not_fit(model, video, tmp_path):
         timeline(keras.Model(inputs, keras.layers.GlobalAveragePooling3D(keepdims=True)(inputs)), video)
     with pytest.raises(FileNotFoundError):
         timeline(model, tmp_path / "nothing.mp4", out=tmp_path / "out")
-    with pytest.raises(ValueError, match="the frames: there is no frame"):
+    with pytest.raises(ValueError, match="the frames: no frame lies"):
         timeline(model, iter([]))
 
 

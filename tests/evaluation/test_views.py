@@ -17,6 +17,9 @@ from keras_video_focalnet.evaluation.views import Views, class_scores, read_view
 from tests.clips import encode, number_of, numbered_frames
 from tests.golden import golden
 
+# What is tested here is the same on every backend but for the model; `make verify` runs it on all.
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
 
 def golden_rows(name):
     return json.loads((golden("sampling") / "expected.json").read_text())[name]
@@ -222,7 +225,6 @@ def test_a_model_that_does_not_normalize_gets_its_clips_prepared(model, pictures
     np.testing.assert_allclose(score_views(bare, clips), score_views(model, clips), atol=1e-5)
 
 
-@pytest.mark.slow_on("jax", "torch")
 def test_an_exported_file(model, pictures, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tensorflow")

@@ -27,6 +27,13 @@ def small(**options):
     return with_scales_and_shifts(model)
 
 
+def around(**options):
+    """Keras's own model around one of ours, with a head of somebody's own."""
+    body = small(include_top=False, labels=None, pooling="avg", **options)
+    clip = keras.Input(SMALL["input_shape"])
+    return keras.Model(clip, keras.layers.Dense(5, "softmax", name="own")(body(clip)), name="around")
+
+
 def clips_like(model, count=3):
     frames, height, width, _ = model.input_shape[1:]
     rng = np.random.default_rng(1)

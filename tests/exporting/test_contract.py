@@ -19,6 +19,15 @@ def test_a_whole_one_comes_back():
 
 
 @pytest.mark.parametrize(
+    "outputs,told", [(("scores", "logits"), "from 0 to 1"), (("logits",), "no scores in the file")]
+)
+def test_it_tells_what_the_outputs_are(outputs, told):
+    contract = Contract("onnx", "float32", "m", (8, 64, 64, 3), "uint8", True, outputs, 2)
+    meaning = json.loads(contract.to_json())["meaning"]
+    assert tuple(meaning) == outputs and told in meaning[outputs[0]]
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"labels": "/some/file"},

@@ -1,5 +1,7 @@
 """A functional Keras model of the user's own, around a network of ours or without one, is written like ours."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -89,6 +91,7 @@ def test_a_file_of_any_model(make, suffix, outputs, refused, tmp_path):
     clips = clips_like(small())
     report = kvf.export(model, tmp_path / f"own{suffix}", clips=clips)
     assert report["outputs"] == outputs and report["difference"] < 1e-4
+    assert list(json.loads((tmp_path / f"own{suffix}.json").read_text())["meaning"]) == outputs
     if refused is not None:
         assert bool(report["refused_by_gpus"]) == refused
     exported = kvf.load_exported(tmp_path / f"own{suffix}", precision="float32")

@@ -57,9 +57,14 @@ def test_files_of_others(name, tmp_path):
 def test_paths_that_are_no_exported_model(litert, tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no .*none.tflite"):
         kvf.load_exported(tmp_path / "none.tflite")
-    (tmp_path / "model.keras").touch()
-    with pytest.raises(ExportedFileError, match="is no exported model; those are: .tflite, a folder, .onnx, .xml"):
+    for name in ("model.keras", "model.zip"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        ExportedFileError, match=r"is no exported model but what training left: open_model\('.*opens it"
+    ):
         kvf.load_exported(tmp_path / "model.keras")
+    with pytest.raises(ExportedFileError, match="is no exported model; those are: .tflite, a folder, .onnx, .xml"):
+        kvf.load_exported(tmp_path / "model.zip")
     with pytest.raises(ExportedFileError, match="was not written by `export`"):
         kvf.load_exported(tmp_path)
     with pytest.raises(ValueError, match="precision must be None or"):

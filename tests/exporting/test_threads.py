@@ -8,7 +8,7 @@ import pytest
 
 import keras_video_focalnet as kvf
 from keras_video_focalnet.ops.autodiff.formulation import force
-from tests.exporting.small_model import clips_like, small
+from tests.exporting.small_model import around, clips_like, small
 
 BACKEND = keras.backend.backend()
 KERAS_FORMATS = {"tensorflow": ("tf_saved_model", ""), "jax": ("tf_saved_model", ""), "torch": ("onnx", ".onnx")}
@@ -101,3 +101,27 @@ def test_eight_threads_share_a_model_and_a_file(model, litert, tmp_path, everyth
 
     together(*[predict] * 8, *([export, train] if everything else []))
     np.testing.assert_allclose(served.predict(clips, verbose=0), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_threads_share_a_model_through_others(rounds):
+    """One of ours, a model around it and the extractor of its features have the same variables."""
+    outer = around()
+    inner, clips = outer.layers[1], clips_like(outer)
+    extractor = kvf.feature_extractor(inner, "stage0_block0")
+    models = (outer, inner, extractor)
+
+    def answer(model):
+        return keras.tree.flatten(model.predict(clips, verbose=0))[0]
+
+    alone, weights = [answer(model) for model in models], outer.get_weights()
+
+    def serve(number):
+        for _ in range(rounds):
+            np.testing.assert_allclose(answer(models[number]), alone[number], atol=1e-5)
+            called = keras.tree.flatten(models[number](clips, training=False))[0]
+            np.testing.assert_allclose(keras.ops.convert_to_numpy(called), alone[number], atol=1e-4)
+            for before, after in zip(weights, outer.get_weights(), strict=True):
+                np.testing.assert_array_equal(after, before)
+
+    together(*[lambda number=number: serve(number) for number in (0, 1, 2, 0, 1, 2)])

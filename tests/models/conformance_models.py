@@ -136,7 +136,7 @@ def head_swap(case, folder):
     model = case.like_the_model(labels=LABELS)
     freeze_stages(model, 1)
     new = model.with_classifier(3, labels=["x", "y", "z"])
-    with pytest.warns(DeprecationWarning, match=r"model = model.with_classifier\(classes\): it gives a new model"):
+    with pytest.warns(FutureWarning, match=r"model = model.with_classifier\(classes\): it gives a new model"):
         assert model.reset_classifier(3).output_shape == (None, 3)
     assert (new.output_shape, new.labels, model.output_shape) == ((None, 3), ("x", "y", "z"), (None, CLASSES))
     same_state(*(without_classifier(case, m.state()) for m in (model, new)))

@@ -8,7 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from tests.exporting.small_model import small
+from keras_video_focalnet import feature_extractor, preprocess_input
+from keras_video_focalnet.models import given_clips, jax_state
+from tests.exporting.small_model import around, small
 
 BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(0)
@@ -206,8 +208,6 @@ def test_data_that_raises(model, whole, good, error):
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX has a function that takes and gives the values")
 def test_an_interrupt_as_soon_as_a_step_has_computed(monkeypatch):
     """What a step gave is kept although Keras never got it, and what it took is gone."""
-    from keras_video_focalnet.models import jax_state
-
     model = compiled()
     before = model.get_weights()
 
@@ -280,25 +280,176 @@ def test_scaled_pixels_are_told_once(clips):
 @pytest.mark.slow_on("jax")
 def test_scaled_tensors_are_told_where_they_are_given(model, monkeypatch):
     """Tensors of the running backend too, but none of a graph, and of an accelerator's not one after the other."""
-    from keras_video_focalnet.models import entrances
-
     scaled, pixels = (keras.ops.convert_to_tensor(clips.astype("float32")) for clips in (CLIPS / 255, CLIPS))
     for call in ("call", "predict", "fit", "validation_data"):
-        entrances._warned.discard(model)
+        given_clips._warned.discard(model)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             CALLS[call](model, pixels)
         with pytest.warns(UserWarning, match="holds values of .* takes pixels of 0 to 255"):
             CALLS[call](model, scaled)
     looked = []
-    monkeypatch.setattr(entrances, "in_host_memory", lambda tensor: False)
-    monkeypatch.setattr(entrances, "looks_scaled", lambda *_: looked.append(1))
-    monkeypatch.setattr(entrances, "_warned", set())
+    monkeypatch.setattr(given_clips, "in_host_memory", lambda tensor: False)
+    monkeypatch.setattr(given_clips, "looks_scaled", lambda *_: looked.append(1))
+    monkeypatch.setattr(given_clips, "_warned", set())
     for _ in range(3):
         model.predict_on_batch(pixels)
     assert len(looked) == 1
     model.predict(pixels, verbose=0)
     assert len(looked) == 2
+
+
+class Every(keras.callbacks.Callback):
+    """Raises after the first step of anything."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.on_train_batch_end = self.on_test_batch_end = self.on_predict_batch_end = self.stop
+        self.error = error
+
+    def stop(self, *_, **__):
+        raise self.error
+
+
+@pytest.fixture(scope="module")
+def outer():
+    """Keras's own model around one of ours."""
+    model = around()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def compiled_extractor(inner):
+    extractor = feature_extractor(inner, "stage0_block0")
+    extractor.compile("sgd", "mse")
+    return extractor
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
+@pytest.mark.parametrize("shares", ["around", pytest.param("extractor", marks=pytest.mark.slow_on("tensorflow"))])
+def test_models_that_share_layers_of_ours_are_left_whole(outer, tmp_path, shares, error):
+    """What Keras takes out of a model of its own it takes out of ours inside it."""
+    inner = outer.layers[1]
+    used = outer if shares == "around" else compiled_extractor(inner)
+    weights, answer = outer.get_weights(), outer.predict(CLIPS, verbose=0)
+    calls = [lambda: used.predict(CLIPS, verbose=0, callbacks=[Every(error)])]
+    if shares == "around":
+        calls.append(lambda: used.evaluate(CLIPS, LABELS, verbose=0, callbacks=[Every(error)]))
+    for call in calls:
+        with pytest.raises(error):
+            call()
+        for before, after in zip(weights, outer.get_weights(), strict=True):
+            np.testing.assert_array_equal(after, before)
+    with pytest.raises(ValueError, match=r"x must have shape .* received \(2, 8, 16, 32, 3\)"):
+        used.predict(WRONG["other sides"][0], verbose=0)
+    outer.save(tmp_path / "outer.keras")
+    assert np.isfinite(inner.predict(CLIPS, verbose=0)).all()
+    np.testing.assert_allclose(outer.predict(CLIPS, verbose=0), answer, atol=1e-6)
+
+
+def test_training_a_model_around_ours_is_stopped(outer):
+    start, steps = outer.get_weights(), int(outer.optimizer.iterations.value)
+    with pytest.raises(KeyboardInterrupt):
+        outer.fit(CLIPS, LABELS, batch_size=1, verbose=0, callbacks=[Every(KeyboardInterrupt)])
+    after = outer.get_weights()
+    assert int(outer.optimizer.iterations.value) == steps + 1
+    assert any((one != other).any() for one, other in zip(start, after, strict=True))
+    assert np.isfinite(outer.predict(CLIPS, verbose=0)).all()
+    outer.set_weights(start)
+
+
+def test_data_and_callbacks_that_use_a_part_of_the_model(outer):
+    """The model inside answers, and gives its weights, while one around it computes with them."""
+    inner, seen, weights = outer.layers[1], [], []
+    pooled, alone = inner.predict(CLIPS, verbose=0), outer.predict(CLIPS, verbose=0)
+
+    def batches():
+        for _ in range(2):
+            seen.append(inner.predict(CLIPS, verbose=0))
+            yield (CLIPS,)
+
+    read = keras.callbacks.Callback()
+    read.on_predict_batch_end = lambda *_, **__: weights.append(inner.get_weights())
+    answers = outer.predict(batches(), verbose=0, callbacks=[read])
+    np.testing.assert_allclose(answers, np.concatenate([alone, alone]), atol=1e-6)
+    assert len(seen) >= 2 and len(weights) == 2
+    for one in seen:
+        np.testing.assert_allclose(one, pooled, atol=1e-6)
+
+
+def told(call):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [one for one in caught if "takes pixels of 0 to 255" in str(one.message)]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__)
+def test_scaled_batches_are_told_once(model, whole, source):
+    given_clips._warned.discard(model)
+    pixels, scaled = CLIPS.astype("float32"), (CLIPS / 255).astype("float32")
+    if source is tensorflow_dataset_of_unknown_shape:
+        pytest.skip("its batches are of integers")
+    assert not told(lambda: model.predict(source(pixels), verbose=0))
+    (warning,) = told(lambda: [model.predict(source(scaled), verbose=0) for _ in range(2)])
+    assert str(warning.message).startswith("x holds values of 0 to 1, but") and warning.filename == __file__
+    given_clips._warned.discard(model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*takes pixels of 0 to 255")
+        with pytest.raises(UserWarning, match="takes pixels of 0 to 255"):
+            model.predict(source(scaled), verbose=0)
+
+
+def test_batches_pass_once_and_in_order(model, whole):
+    asked, scaled = [], [(CLIPS[number : number + 1] / 255).astype("float32") for number in (1, 0, 1)]
+
+    def batches():
+        for number, batch in enumerate(scaled):
+            asked.append(number)
+            yield (batch,)
+
+    given_clips._warned.discard(model)
+    expected = np.concatenate([model.predict(batch, verbose=0) for batch in scaled])
+    given_clips._warned.discard(model)
+    assert len(told(lambda: asked.append(model.predict(batches(), verbose=0)))) == 1
+    np.testing.assert_allclose(asked.pop(), expected, atol=1e-6)
+    assert asked == [0, 1, 2]
+
+
+def test_scaled_pixels_of_a_model_around_ours(outer):
+    inner, normalized = outer.layers[1], preprocess_input(CLIPS)
+    for clips in (normalized, generator(normalized)):
+        given_clips._warned.clear()
+        (warning,) = told(lambda clips=clips: outer.predict(clips, verbose=0))
+        assert "but around takes pixels" in str(warning.message) and warning.filename == __file__
+    assert not told(lambda: outer.predict(normalized, verbose=0))
+    clip = keras.Input(CLIPS.shape[1:])
+    for layer, tells in ((keras.layers.Rescaling(255.0), False), (keras.layers.Reshape(CLIPS.shape[1:]), True)):
+        assert given_clips.takes_only_pixels(keras.Model(clip, inner(layer(clip)))) == tells
+    assert given_clips.takes_only_pixels(keras.Sequential([clip, inner]))
+    assert given_clips.takes_only_pixels(feature_extractor(inner, "stage0_block0"))
+
+
+def test_normalized_clips_with_a_bright_first_frame():
+    bright = CLIPS.copy()
+    bright[:, 0] = 255
+    assert given_clips.looks_scaled(preprocess_input(bright), np.asarray)
+    assert not given_clips.looks_scaled(bright.astype("float32"))
+
+
+def test_other_models_of_keras_are_left_alone():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    x = np.full((2, 3), -0.5, "float32")
+    assert not told(lambda: (model.predict(x, verbose=0), model.fit(x, np.zeros((2, 2)), verbose=0)))
+
+    class Trainer:
+        jax_state_sync = None
+
+    assert not jax_state.mend(Trainer) and Trainer.jax_state_sync is None
+    if BACKEND == "jax":
+        mended = [vars(base).get("jax_state_sync") for base in keras.Model.__mro__]
+        assert any(getattr(one, "__module__", "").endswith("trainer") and one.__wrapped__ for one in mended if one)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_video_focalnet as kvf
-from tests.exporting.small_model import small
+from tests.exporting.small_model import around, small
 
 BACKEND = keras.backend.backend()
 CLIPS = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), dtype=np.uint8)
@@ -47,8 +47,8 @@ class Raiser:
         sys.settrace(self.before)
 
 
-def compiled():
-    model = small()
+def compiled(make=small):
+    model = make()
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
     return model
 
@@ -88,9 +88,9 @@ class States:
         np.testing.assert_allclose(self.model.predict(CLIPS, verbose=0), self.answer, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return compiled()
+@pytest.fixture(scope="module", params=[small, around])
+def model(request):
+    return compiled(request.param)
 
 
 @pytest.mark.parametrize(

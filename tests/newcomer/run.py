@@ -2,9 +2,10 @@
 
     python -m tests.newcomer.run --fresh torch
 
-makes a wheel and a fresh environment with a backend (and TensorFlow, which `export` needs), and runs each command and
-each Python block of the README there, in a folder that has a video and folders of training videos. What needs a
-download or the clone says so in the README and is left out.
+makes a wheel and a fresh environment with one backend, and does there what the README has under "Predict". Then it adds
+the extras of the other chapters (with TensorFlow, which `export` needs) and does all of the README: each command and
+each Python block, in a folder that has a video and folders of training videos. What needs a download or the clone says
+so in the README and is left out.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A command between backticks in the text.
-INLINE = re.compile(r"`(video-focalnet (?:train|predict|export|models|doctor)[^`]*)`")
+INLINE = re.compile(r"`(video-focalnet (?:train|predict|evaluate|export|models|doctor)[^`]*)`")
 
 
 def steps(text):
@@ -63,40 +64,42 @@ def make_videos(folder):
             file.mux(stream.encode())
 
 
-def do(text, folder, python, environment):
+def chapter(text, name):
+    """The text of a README from one heading to the next."""
+    return re.search(rf"^## {name}\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)[1]
+
+
+def do(text, folder, python, environment, program=()):
     """Do every step of a README's text in a folder: the commands in turn, then the Python blocks as one script, since
-    later ones go on from earlier ones. Returns the number of blocks; a CalledProcessError tells which step failed.
+    later ones go on from earlier ones. `program` stands for `video-focalnet`, by default the module. Returns the number
+    of blocks; a CalledProcessError tells which step failed.
     """
+    program = program or (python, "-m", "keras_video_focalnet")
     blocks = [step for kind, step in steps(text) if kind == "python"]
     for kind, step in steps(text):
         if kind == "shell":
             print(f"$ {step}", flush=True)
-            command = [python, "-m", "keras_video_focalnet", *step.split()[1:]]
-            subprocess.run(command, cwd=folder, env=environment, check=True)
+            subprocess.run([*program, *step.split()[1:]], cwd=folder, env=environment, check=True)
     (folder / "blocks.py").write_text("".join(blocks))
     print("$ python blocks.py", flush=True)
     subprocess.run([python, "blocks.py"], cwd=folder, env=environment, check=True)
     return len(blocks)
 
 
-def fresh_environment(folder, backend):
-    """A new environment with the wheel and one backend; returns its interpreter."""
-    wheels, place = folder / "wheels", folder / "environment"
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", wheels, ROOT], check=True)
-    (wheel,) = wheels.glob("*.whl")
-    venv.create(place, with_pip=True)
-    python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
-    install = [
-        python,
-        *pip[1:],
-        "install",
-        "-c",
-        ROOT / "constraints.txt",
-        f"{wheel}[{backend},tensorflow,train,export]",
-    ]
-    subprocess.run(install, check=True)
-    return python
+def make_wheel(folder):
+    """The wheel of the package, made in a folder."""
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps"]
+    subprocess.run([*command, "-w", folder, ROOT], check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def install(python, wheel, extras):
+    """Install a wheel with some of its extras, in the versions that were tested."""
+    print(f'$ pip install ".[{extras}]"', flush=True)
+    command = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    command += ["-c", ROOT / "constraints.txt", f"{wheel}[{extras}]"]
+    subprocess.run(command, env=clean_environment(), check=True)
 
 
 def clean_environment(**variables):
@@ -111,16 +114,21 @@ def main():
     backend = parser.parse_args().fresh
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="newcomer_")))
-        python = fresh_environment(folder, backend)
-        work = folder / "work"
-        work.mkdir()
+        wheel = make_wheel(folder / "wheels")
+        venv.create(folder / "environment", with_pip=True)
+        programs = folder / "environment" / ("Scripts" if os.name == "nt" else "bin")
+        python, program = programs / "python", (programs / "video-focalnet",)
+        work, home = folder / "work", folder / "home"
+        for made in (work, home):
+            made.mkdir()
         make_videos(work)
-        home = folder / "home"
-        home.mkdir()
-        # Files are written by TensorFlow, so that with another backend there are two, of which the variable chooses.
-        chosen = {} if backend == "tensorflow" else {"KERAS_BACKEND": backend}
-        environment = clean_environment(HOME=str(home), XDG_CACHE_HOME=str(home / "cache"), **chosen)
-        do((ROOT / "README.md").read_text(), work, str(python), environment)
+        text = (ROOT / "README.md").read_text()
+        environment = clean_environment(HOME=str(home), XDG_CACHE_HOME=str(home / "cache"))
+        install(python, wheel, backend)
+        do(chapter(text, "Predict"), work, python, environment, program)
+        install(python, wheel, "tensorflow,train,evaluate,export")
+        # Now there may be two backends, of which the variable chooses.
+        do(text, work, python, environment | {"KERAS_BACKEND": backend}, program)
     print(f"The README runs from top to bottom on {backend}.")
 
 

@@ -9,7 +9,7 @@ import keras
 import pytest
 
 from keras_video_focalnet.cli.main import main
-from tests.newcomer.run import ROOT, clean_environment, do, make_videos, steps
+from tests.newcomer.run import ROOT, chapter, clean_environment, do, make_videos, steps
 
 HELP = Path(__file__).parent / "help"
 
@@ -42,6 +42,12 @@ def test_the_steps_of_a_readme():
     text += "video-focalnet predict x  # downloads\n```\n```python\nprint(1)\n```\n`video-focalnet export\n--out a`\n"
     shell = ("shell", "video-focalnet models --x"), ("shell", "video-focalnet train --out run")
     assert steps(text) == [*shell, ("python", "print(1)\n"), ("shell", "video-focalnet export --out a")]
+
+
+@pytest.mark.backend_free
+def test_a_chapter_of_a_readme():
+    text = (ROOT / "README.md").read_text()
+    assert [kind for kind, _ in steps(chapter(text, "Predict"))] == ["python", "shell", "shell"]
 
 
 @pytest.mark.backend_free

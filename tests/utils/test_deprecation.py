@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_video_focalnet.data.mixing import Mixing
-from keras_video_focalnet.utils.deprecation import rename_keys, renamed_arguments
+from keras_video_focalnet.utils.deprecation import rename_keys, renamed_arguments, warn_renamed
 
 pytestmark = pytest.mark.backend_free
 
@@ -29,6 +29,17 @@ def test_an_old_argument_and_attribute_work_and_warn_here():
         assert plan.base_rate == 0.5
     assert plan == Plan(3, 0.5)
     assert [warning.filename for warning in caught] == [__file__] * 2
+
+
+def test_everybody_sees_the_warning_of_a_name_that_does_otherwise():
+    """Also of what an imported module does, whose `DeprecationWarning` Python hides."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
+        warn_renamed("reset", "replaced", stacklevel=0)
+        warn_renamed("reset", "replaced", stacklevel=0, otherwise=True)
+    assert [warning.category for warning in caught] == [FutureWarning]
 
 
 def test_current_names_do_not_warn():

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from keras_video_focalnet.weights import download
 from keras_video_focalnet.weights.errors import WeightsDownloadError, WeightsFileError
+from keras_video_focalnet.weights.loading import open_weights
 from tests.weights.served import CACHED, Server, digest, fetch, listing, published
 
 pytestmark = pytest.mark.backend_free
@@ -29,7 +31,7 @@ package.__path__ = ["keras_video_focalnet"]
 def refused(cache, error, message, names):
     before = listing(cache)
     with pytest.raises(error, match=message) as caught:
-        yield
+        yield caught
     assert names in str(caught.value)
     assert listing(cache) == before
 
@@ -146,13 +148,24 @@ def test_a_mirror_of_another_scheme(cache, monkeypatch):
     [
         ("http://[::1/x", r"url='http://\[::1/x' is no valid address .*; write https://HOST/PATH"),
         ("https://user:secret@h:port/x.pth", r"url='https://h:port/x.pth' is no valid address"),
+        ("http://user:s3/cret@h/x.pth", r"url='http://h/x.pth' is no valid address; .*with %2F"),
+        ("http://user:s3#cret@h/x.pth", r"url='http://h/x.pth' is no valid address; .*with %2F"),
         ("https:///x.pth", "names no host"),
         ("file://host/share/x.pth", "names the host 'host', .*; write file:///PATH with three slashes"),
     ],
 )
 def test_addresses_that_are_none(cache, url, message):
-    with refused(cache, ValueError, message, ""):
+    with refused(cache, ValueError, message, "") as caught:
         fetch(url)
+    assert "cret@" not in printed(caught.value)
+    # So it goes for users too.
+    with pytest.raises(ValueError, match=message.replace("url=", "weights=")):
+        open_weights(url)
+
+
+def printed(error):
+    """All that Python prints of an error that nobody catches."""
+    return "".join(traceback.format_exception(error))
 
 
 @pytest.mark.parametrize("file_name", ["tiny.safetensors", None])
@@ -169,7 +182,7 @@ def test_a_password_is_sent_and_neither_kept_nor_shown(server, cache, file_name)
         server.files["page.pth"] = b"<html>"
         with pytest.raises((WeightsDownloadError, WeightsFileError), match=message) as caught:
             fetch(f"{base}/{path}", file_name=None)
-        assert "s3cret" not in str(caught.value)
+        assert "s3cret" not in printed(caught.value)
         assert f"{server.base}/{path}" in str(caught.value)
 
 
@@ -249,6 +262,18 @@ def test_what_a_process_left_goes_once_it_has_ended(server, cache):
         child.kill()
         child.wait()
     fetch(f"{server.base}/tiny.pth", again=True)
+    assert listing(cache) == CACHED
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="elsewhere a day tells")
+def test_what_is_left_goes_although_its_process_number_is_another_ones(server, cache):
+    with download._temporary_folder(cache) as folder:
+        mine = folder.name
+        number, began = re.search(r"-(\d+)-(\d+)-", mine).groups()
+        other = cache / mine.replace(f"-{number}-{began}-", f"-{number}-{int(began) - 1}-")
+        other.mkdir()
+        fetch(f"{server.base}/tiny.pth")
+        assert folder.is_dir() and not other.exists()
     assert listing(cache) == CACHED
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from keras_video_focalnet import VideoFocalNetNano, list_models, load_weights
+from keras_video_focalnet import VideoFocalNetNano, VideoFocalNetT, list_models, load_weights, open_model
 from keras_video_focalnet.cli.main import main
+from keras_video_focalnet.models.opening import describe_model
 from keras_video_focalnet.training.checkpoint import CheckpointFolder
 from keras_video_focalnet.training.state import averaged_weights, capture
 from keras_video_focalnet.weights.errors import WeightsFileError
-from keras_video_focalnet.weights.run_folder import find_weights, read_run
+from keras_video_focalnet.weights.run_folder import FACTS, find_weights, read_run
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 from tests.clips import encode
 
@@ -62,6 +63,53 @@ def test_builders_and_load_weights_take_it(run, kind):
     assert model.output_shape == (None, 3)
     assert model.input_shape[1:3] == SHAPE[:2]
     assert state_equals(model, trained)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_builders_take_what_best_weights_say(run, tmp_path):
+    """Also where nothing lies beside them."""
+    trained = VideoFocalNetNano(
+        weights=None, labels=LABELS, classes=3, input_shape=(2, 48, 32, 3), rematerialize=True, name="mine",
+        normalize_modulator=not run[1].normalize_modulator, classifier_activation=None, include_preprocessing=False,
+    )  # fmt: skip
+    facts = describe_model(trained, LABELS, True)
+    assert facts["builder"] == "nano"
+    weights = {f"{n:05d}": array for n, array in enumerate(trained.get_weights())}
+    write_safetensors(tmp_path / "lone.safetensors", weights, {FACTS: json.dumps(facts)})
+    model = VideoFocalNetNano(weights=tmp_path / "lone.safetensors")
+    assert (model.input_shape, model.labels) == ((None, 2, 48, 32, 3), tuple(LABELS))
+    assert (model.classifier_activation, model.rematerialize) == ("sigmoid", trained.rematerialize)
+    assert model.normalize_modulator == trained.normalize_modulator
+    # What is asked for is given, and the rest is the builder's own.
+    assert (model.include_preprocessing, model.name) == (True, "video_focalnet_nano")
+    asked = VideoFocalNetNano(weights=tmp_path / "lone.safetensors", classifier_activation=None, rematerialize=False)
+    assert asked.gives_logits and not any(asked.rematerialize)
+    assert VideoFocalNetNano(weights=tmp_path / "lone.safetensors", include_top=False).labels is None
+    whole = open_model(tmp_path / "lone.safetensors")
+    assert (whole.include_preprocessing, whole.name, whole.classifier_activation) == (False, "mine", "sigmoid")
+    with pytest.raises(WeightsFileError, match=r"lone.safetensors: a run saved \d+ arrays in it and the model has"):
+        VideoFocalNetT(weights=tmp_path / "lone.safetensors", input_shape=(2, 32, 32, 3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"registered_name": "builtins>eval"}, "which is not known here; import the package that has it"),
+        ({"registered_name": "Dense"}, "which is not known here"),
+        ({"config": 3}, "describes no model"),
+        ({"depths": [1, 1, 9000, 1]}, "of far more numbers than the file holds"),
+        ({"embed_dim": 24}, "its arrays are not those of the model that its run trained"),
+    ],
+)
+def test_what_best_weights_say_is_not_trusted(run, tmp_path, changes, message):
+    facts = describe_model(run[1], LABELS, False)
+    told = facts["architecture"]
+    for name, value in changes.items():
+        (told if name in told else told["config"])[name] = value
+    weights = {f"{n:05d}": array for n, array in enumerate(run[1].get_weights()[:-3])}
+    write_safetensors(tmp_path / "lone.safetensors", weights, {FACTS: json.dumps(facts)})
+    with pytest.raises(ValueError, match=message):
+        open_model(tmp_path / "lone.safetensors")
 
 
 @pytest.mark.parametrize("kind", KINDS[2:4])

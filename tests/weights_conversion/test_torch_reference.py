@@ -51,16 +51,21 @@ def test_in_double_precision_only_the_rounding_of_the_golden_file_is_left(name):
     assert np.abs(logits.numpy() - expected(name)["logits"]).max() < 1e-7
 
 
-@pytest.mark.parametrize("name", ["micro", "micro_options"])
-def test_gradients_are_the_references(name):
-    wanted, model = expected(name), build(name)
-    loss = torch.nn.functional.cross_entropy(model(clip_of(name)), torch.from_numpy(wanted["labels"]))
+# Float32 misses the tolerance of `micro_options` on some processors, as gradients magnify at this clip what is rounded.
+# In float64 only the rounding of the golden file is left.
+@pytest.mark.parametrize(
+    ("name", "dtype", "tolerance"),
+    [("micro", torch.float32, 3e-4), ("micro", torch.float64, 1e-6), ("micro_options", torch.float64, 1e-6)],
+)
+def test_gradients_are_the_references(name, dtype, tolerance):
+    wanted, model = expected(name), build(name, dtype=dtype)
+    loss = torch.nn.functional.cross_entropy(model(clip_of(name, dtype)), torch.from_numpy(wanted["labels"]))
     loss.backward()
     assert loss.item() == pytest.approx(wanted["loss"].item(), abs=1e-5)
     gradients = {f"grad/{key}": parameter.grad.numpy() for key, parameter in model.named_parameters()}
     assert set(gradients) == {key for key in wanted.files if key.startswith("grad/")}
     for key, gradient in gradients.items():
-        assert np.linalg.norm(gradient - wanted[key]) < 3e-4 * np.linalg.norm(wanted[key]), key
+        assert np.linalg.norm(gradient - wanted[key]) < tolerance * np.linalg.norm(wanted[key]), key
 
 
 def test_image_model_is_the_references():
