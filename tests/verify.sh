@@ -95,7 +95,8 @@ done
 
 step "every entrance of a model: shapes, ranges, errors, interrupts"
 for backend in tensorflow jax torch; do
-    on $backend "$PYTHON" -m pytest -q tests/models/test_entrances.py tests/models/test_random_interrupts.py \
+    on $backend "$PYTHON" -m pytest -q tests/models/test_entrances.py tests/models/test_pixel_range.py \
+        tests/models/test_shared_layers.py tests/models/test_random_interrupts.py \
         tests/models/test_cloning.py tests/models/test_reading.py tests/models/test_unregistered.py -m "slow or not slow"
 done
 
