@@ -101,10 +101,10 @@ class Withheld:
         shown = []
         for time, frame in items:
             # Of some refused packets a frame comes after all.
-            if time in self._times:
-                self._times.remove(time)
-            while self._times and time is not None and self._times[0] < time:
-                shown.append((self._times.pop(0), self._last or frame))
+            place = len(self._times) if time is None else bisect.bisect_left(self._times, time)
+            if time is not None:
+                shown += [(earlier, self._last or frame) for earlier in self._times[:place]]
+                del self._times[: place + self._times[place : place + 1].count(time)]
             shown.append((time, frame))
             self._last = frame
         if end and self._last is not None:

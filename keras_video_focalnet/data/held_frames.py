@@ -29,7 +29,7 @@ class HeldFrames:
         self._frames.clear()
 
     def add(self, key: int, frame, wanted: Collection[int], last: int) -> None:
-        """Hold an `av.VideoFrame` by a key that grows in the order of display.
+        """Hold an `av.VideoFrame`, or one detached from its decoder, by a key that grows in the order of display.
 
         Where there are too many, the one that was decoded longest ago goes first of those that neither the present
         read, which wants the keys `wanted` up to `last`, nor a read that goes on from it will want.

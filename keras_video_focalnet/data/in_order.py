@@ -4,18 +4,20 @@ import contextlib
 import itertools
 import math
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from keras_video_focalnet.data.damage import Damage, DamageMetError, InOrder, Withheld
 from keras_video_focalnet.data.nal_units import is_disposable, is_idr
 from keras_video_focalnet.data.video import DEFAULT_RATE, SEEK_MARGIN, TIME_TOLERANCE, OpenVideo, check_window
-from keras_video_focalnet.data.video_file import warn_once
+from keras_video_focalnet.data.video_file import memory_limit, warn_once
 
 if typing.TYPE_CHECKING:
     import av
 
 # A video is given up after as many packets in a row of which no frame comes: minutes of it.
 MOST_WITHOUT_FRAME = 20_000
+# Bytes that are held for the time of a packet.
+BYTES_PER_TIME = 100
 # Codecs of which each packet that can be decoded gives a frame, though not in their order.
 CODECS_OF_A_FRAME_EACH = {"h264", "hevc", "mpeg4"}
 # Each picture of an animation is painted whole, however few bytes it has: that takes some seconds.
@@ -29,14 +31,20 @@ def parts_follow(open_file: Callable[[], OpenVideo]) -> bool:
     """
     times, begins = [], []
     with contextlib.closing(open_file()) as video:
+        most = memory_limit(video.data.size) // BYTES_PER_TIME
         for packet in video.packets():
-            if packet is not None and packet.size == 0:
+            if packet is not None and packet.size == 0 and packet.pts is None:
                 break
-            if packet is None or packet.pts is None:
+            if packet is None or packet.pts is None or len(times) > most:
                 return False
             if packet.is_keyframe:
                 begins.append(len(times))
             times.append(packet.pts)
+    return in_parts(times, begins)
+
+
+def in_parts(times: Sequence[int], begins: Sequence[int]) -> bool:
+    """Whether, of packets with some times, each part that begins at one of `begins` has later ones than all before."""
     latest = list(itertools.accumulate(times, max))
     earliest = list(itertools.accumulate(reversed(times), min))[::-1]
     return all(latest[place - 1] < earliest[place] for place in begins if place)
@@ -133,7 +141,8 @@ def _shown(video, damage, reopen):
     shown, codec, withheld = InOrder() if video.in_order else None, video.stream.codec_context, Withheld()
     name, latest, latest_shown = codec.codec.canonical_name, -math.inf, -math.inf
     with contextlib.ExitStack() as opened:
-        decoder, scout, met, without_frame, without_time, shown_without_time = video, None, 0, 0, 0, 0
+        decoder, scout, met, without_frame = video, None, 0, 0
+        without_time, shown_without_time, is_interlaced = 0, 0, False
         for packet in video.packets():
             frames, full = [], packet is not None and packet.size > 0
             damage.packets += full
@@ -173,10 +182,12 @@ def _shown(video, damage, reopen):
             if full and _is_shown(packet):
                 latest = max(latest, packet.pts)
             latest_shown = max([latest_shown, *(time for time, _ in items if time is not None)])
+            # The two fields of an interlaced frame may be packets of their own.
+            is_interlaced |= any(frame.interlaced_frame for frame in frames)
             without_time += full and packet.pts is None
             shown_without_time += sum(time is None for time, _ in items)
     # Threads say nothing of damage to the last packets, but that they give no frame.
-    is_missing = name in CODECS_OF_A_FRAME_EACH and shown_without_time < without_time
+    is_missing = name in CODECS_OF_A_FRAME_EACH and not is_interlaced and shown_without_time < without_time
     if (is_missing or latest_shown < latest) and not reopen and video.stream.thread_count != 1:
         raise DamageMetError
 

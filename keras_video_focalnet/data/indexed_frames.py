@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from keras_video_focalnet.data.damage import Damage
 from keras_video_focalnet.data.held_frames import HeldFrames
+from keras_video_focalnet.data.in_order import in_parts
 from keras_video_focalnet.data.sampling import choose_indices
 from keras_video_focalnet.data.video import OpenVideo, no_frames_error, picture_of
 from keras_video_focalnet.data.video_index import VideoIndex
@@ -236,6 +237,10 @@ class IndexedFrames:
     def times(self) -> list[float]:
         """Seconds of all frames."""
         return self._decoder.index.shown_seconds
+
+    def in_parts(self) -> bool:
+        """As `parts_follow` has it, known without reading packets again."""
+        return in_parts(self._decoder.index.decoding_order, self._decoder.index.restarts)
 
     def pictures(self, indices, transform, start: float | None, end: float | None) -> list:
         """The pictures of some frames between two times."""

@@ -1,5 +1,6 @@
 """The units that packets of H.264 and HEVC are made of."""
 
+import itertools
 import re
 import typing
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ if typing.TYPE_CHECKING:
 HEVC_IDR = {18, 19, 20}
 # Where the headers of both codecs in a container tell how many bytes hold the length of a unit.
 WIDTHS = {"h264": 4, "hevc": 21}
+START = b"\0\0\1"
 # The first byte of a sequence parameter set, for each importance that it may have.
 SEQUENCE_SETS = {"h264": b"\x07\x27\x47\x67", "hevc": b"\x42"}
 _SEQUENCE_CODES = {codec: re.compile(b"\0\0\1[" + first + b"]") for codec, first in SEQUENCE_SETS.items()}
@@ -62,46 +64,63 @@ def nal_units(data: bytes, codec: str, extradata: bytes | None) -> Iterator[byte
 
 
 def beginnings(data: bytes, codec: str, extradata: bytes | None) -> Iterator[bytes]:
-    """The first bytes of each unit of a packet, `LONGEST_SET` at most, and what follows it if it has fewer."""
+    """The first bytes of each unit of a packet, `LONGEST_SET` at most."""
     if _has_lengths(codec, extradata):
-        for first, _ in _with_lengths(data, extradata[WIDTHS[codec]]):
-            yield data[first : first + LONGEST_SET]
+        for first, length in _with_lengths(data, extradata[WIDTHS[codec]]):
+            yield data[first : first + min(length, LONGEST_SET)]
         return
-    place = data.find(b"\0\0\1")
-    while 0 <= place < len(data) - 3:
-        yield data[place + 3 : place + 3 + LONGEST_SET]
-        place = data.find(b"\0\0\1", place + 3)
+    place = data.find(START)
+    while place >= 0:
+        first = place + len(START)
+        place = data.find(START, first)
+        if first < len(data) and first != place:
+            yield data[first : min(place if place >= 0 else len(data), first + LONGEST_SET)]
+
+
+def has_more_units(data: bytes, codec: str, extradata: bytes | None, most: int) -> bool:
+    """Whether a packet has more than `most` units."""
+    if not _has_lengths(codec, extradata):
+        return data.count(START) > most
+    # Units inside others count too.
+    units = sum(1 for _ in itertools.islice(_with_lengths(data, extradata[WIDTHS[codec]]), most + 1))
+    return units > most or data.count(START) > most
 
 
 def sequence_units(data: bytes, codec: str, extradata: bytes | None) -> Iterator[bytes]:
-    """Those of `beginnings` that are sequence parameter sets, found faster."""
-    if _has_lengths(codec, extradata):
-        for first, _ in _with_lengths(data, extradata[WIDTHS[codec]]):
-            if data[first] in SEQUENCE_SETS[codec]:
-                yield data[first : first + LONGEST_SET]
-    else:
-        for found in _SEQUENCE_CODES[codec].finditer(data):
-            yield data[found.end() - 1 : found.end() - 1 + LONGEST_SET]
+    """Those of `beginnings` that are sequence parameter sets, found faster; also those that follow a start code inside
+    a unit, where FFmpeg finds them too.
+    """
+    if not _has_lengths(codec, extradata):
+        yield from _after_codes(data, codec, 0, len(data))
+        return
+    for first, length in _with_lengths(data, extradata[WIDTHS[codec]]):
+        if data[first] in SEQUENCE_SETS[codec]:
+            yield data[first : first + min(length, LONGEST_SET)]
+        yield from _after_codes(data, codec, first, first + length)
+
+
+def _after_codes(data, codec, first, end):
+    """The sequence parameter sets behind start codes in a part of a packet."""
+    for found in _SEQUENCE_CODES[codec].finditer(data, first, end):
+        begin = found.end() - 1
+        follows = data.find(START, begin, end)
+        yield data[begin : min(follows if follows >= 0 else end, begin + LONGEST_SET)]
 
 
 def sets_of_header(codec: str, extradata: bytes | None) -> Iterator[bytes]:
-    """The parameter sets in what a container holds of a stream's headers."""
+    """The parameter sets in what a container holds of a stream's headers, `LONGEST_SET` bytes of each at most."""
     place = WIDTHS[codec] + 1
     if not _has_lengths(codec, extradata):
         yield from beginnings(extradata or b"", codec, None)
     elif codec == "h264":
         for mask in (31, 255):
             count, place = _byte(extradata, place) & mask, place + 1
-            for _ in range(count):
-                unit, place = _with_length(extradata, place)
-                yield unit
+            place = yield from _with_counts(extradata, place, count)
     else:
         arrays, place = _byte(extradata, place), place + 1
         for _ in range(arrays):
-            count, place = int.from_bytes(extradata[place + 1 : place + 3], "big"), place + 3
-            for _ in range(min(count, len(extradata))):
-                unit, place = _with_length(extradata, place)
-                yield unit
+            count = int.from_bytes(extradata[place + 1 : place + 3], "big")
+            place = yield from _with_counts(extradata, place + 3, count)
 
 
 def _byte(data, place):
@@ -109,15 +128,23 @@ def _byte(data, place):
     return data[place] if place < len(data) else 0
 
 
-def _with_length(data, place):
-    """A unit after the two bytes of its length, and the place behind it."""
-    end = place + 2 + int.from_bytes(data[place : place + 2], "big")
-    return data[place + 2 : end], end
+def _with_counts(data, place, count):
+    """So many units after the two bytes of the length of each; returns the place behind them."""
+    for _ in range(count):
+        if place + 2 > len(data):
+            break
+        length = int.from_bytes(data[place : place + 2], "big")
+        if length:
+            yield data[place + 2 : place + 2 + min(length, LONGEST_SET)]
+        place += 2 + length
+    return place
 
 
 def _has_lengths(codec, extradata):
-    """Whether units begin with their length, as the header of the stream says."""
-    return bool(extradata) and extradata[0] == 1 and len(extradata) > WIDTHS[codec]
+    """Whether units begin with their length, as the header of the stream says to FFmpeg."""
+    if not extradata or len(extradata) <= WIDTHS[codec]:
+        return False
+    return extradata[0] == 1 or (codec == "hevc" and (extradata[0] > 0 or extradata[1] > 0 or extradata[2] > 1))
 
 
 def _with_lengths(data, width):

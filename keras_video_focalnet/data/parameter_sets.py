@@ -4,6 +4,7 @@ Numbers and names are those of ITU-T H.264, 7.3.2.1, 7.3.2.2 and 7.3.3, and ITU-
 """
 
 import dataclasses
+import itertools
 import typing
 from collections.abc import Iterable, Iterator
 
@@ -33,11 +34,17 @@ HEVC_SEQUENCE, HEVC_PICTURE = 33, 34
 # that the order of later ones is not counted from: leading ones and those that no other of their layer refers to.
 HEVC_BEGINNINGS, HEVC_BLA, HEVC_IDR = set(range(16, 24)), {16, 17, 18}, {19, 20}
 HEVC_UNCOUNTED = {6, 7, 8, 9, *range(0, 16, 2)}
+# The end of a sequence and of a stream.
+HEVC_ENDS = {36, 37}
+# What the standards allow: numbers of parameter sets, and pictures in a cycle of their order.
+MOST_SEQUENCE_SETS, MOST_PICTURE_SETS, MOST_IN_CYCLE = 31, 255, 255
+# Units of a packet that are looked at for its picture.
+MOST_UNITS_BEFORE = 1000
 # Of the lists of scaling factors, those of 4 x 4; the others have 8 x 8.
 SMALL_LISTS = 6
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SequenceSet:
     """A sequence parameter set.
 
@@ -112,6 +119,13 @@ class _Bits:
             raise IndexError
         return self.read(2 * zeros + 1) - 1
 
+    def number(self, most):
+        """The next unsigned Exp-Golomb code, if it is `most` at most."""
+        number = self.ue()
+        if number > most:
+            raise IndexError
+        return number
+
     def se(self):
         """The next signed Exp-Golomb code."""
         code = self.ue()
@@ -124,7 +138,7 @@ def sequence_sets(codec: str, units: Iterable[bytes]) -> Iterator[SequenceSet]:
         try:
             if codec == "h264" and unit[0] & 31 == H264_SEQUENCE:
                 yield _h264_sequence(unit)[1]
-            elif codec == "hevc" and unit[0] >> 1 & 63 == HEVC_SEQUENCE:
+            elif codec == "hevc" and unit[0] >> 1 & 63 == HEVC_SEQUENCE and not _layer(unit):
                 yield _hevc_sequence(unit)[1]
         except IndexError:
             continue
@@ -144,7 +158,9 @@ class PictureOrder:
         # How often the order began anew, the number of the last picture that later ones count from, all packets, and
         # `frame_num` of the last picture of H.264 that others may refer to.
         self._part, self._counted, self._packets, self._frame_number = 0, 0, 0, None
-        for unit in sets_of_header(codec, extradata):
+        # Whether a sequence of HEVC has ended, so that the next picture that decoding can begin with counts anew.
+        self._has_ended = False
+        for unit in itertools.islice(sets_of_header(codec, extradata), MOST_UNITS_BEFORE):
             self._place_of(unit)
 
     def read(self, packet: "av.Packet") -> tuple[int, int] | None:
@@ -152,7 +168,8 @@ class PictureOrder:
         the picture's number there. None where that cannot be told.
         """
         self._packets += 1
-        for unit in beginnings(bytes(packet), self._codec, self._extradata):
+        units = beginnings(bytes(packet), self._codec, self._extradata)
+        for unit in itertools.islice(units, MOST_UNITS_BEFORE):
             place = self._place_of(unit)
             if place is not None:
                 return place or None
@@ -171,7 +188,8 @@ class PictureOrder:
             number, self._sequences[number] = _h264_sequence(unit)
         elif kind == H264_PICTURE:
             bits = _Bits(unit[:SLICE_HEADER], 1)
-            self._pictures[bits.ue()] = bits.ue()
+            number = bits.number(MOST_PICTURE_SETS)
+            self._pictures[number] = bits.ue()
         if not 1 <= kind <= H264_IDR:
             return None
         bits = _Bits(unit[:SLICE_HEADER], 1)
@@ -200,14 +218,15 @@ class PictureOrder:
         return before is None or number in (before, (before + 1) % (1 << bits))
 
     def _hevc_place(self, unit):
-        kind, layer = unit[0] >> 1 & 63, (unit[0] & 1) << 5 | unit[1] >> 3
-        if layer:
+        kind = unit[0] >> 1 & 63
+        if _layer(unit):
             return None
+        self._has_ended |= kind in HEVC_ENDS
         if kind == HEVC_SEQUENCE:
             number, self._sequences[number] = _hevc_sequence(unit)
         elif kind == HEVC_PICTURE:
             bits = _Bits(unit[:SLICE_HEADER], 2)
-            number, sequence, _ = bits.ue(), bits.ue(), bits.read(1)
+            number, sequence, _ = bits.number(MOST_PICTURE_SETS), bits.ue(), bits.read(1)
             # Headers of slices may have a flag and some bits that tell nothing of the order.
             self._pictures[number] = sequence, bits.read(1), bits.read(3)
         if kind >= 32:
@@ -219,7 +238,7 @@ class PictureOrder:
         sequence = self._sequences[number]
         if not is_first:
             return ()
-        if kind in HEVC_BLA | HEVC_IDR:
+        if kind in HEVC_BLA | HEVC_IDR or kind in HEVC_BEGINNINGS and self._has_ended:
             self._begin_anew()
         if kind in HEVC_IDR:
             return self._part, 0
@@ -230,7 +249,7 @@ class PictureOrder:
         return self._counted_on(bits.read(sequence.order_bits), sequence.order_bits, is_counted)
 
     def _begin_anew(self):
-        self._part, self._counted, self._frame_number = self._part + 1, 0, None
+        self._part, self._counted, self._frame_number, self._has_ended = self._part + 1, 0, None, False
 
     def _counted_on(self, low, bits, is_counted):
         """The place of a picture of which the header holds the last bits: that which lies nearest to the last."""
@@ -242,11 +261,16 @@ class PictureOrder:
         return self._part, number
 
 
+def _layer(unit):
+    """The layer of a unit of HEVC: those above 0 are other views or sizes of the same pictures."""
+    return (unit[0] & 1) << 5 | unit[1] >> 3
+
+
 def _h264_sequence(unit):
     """The number and content of a sequence parameter set of H.264."""
     bits = _Bits(unit, 1)
     profile = bits.read(24) >> 16
-    number, chroma, planes, depth = bits.ue(), 1, False, 8
+    number, chroma, planes, depth = bits.number(MOST_SEQUENCE_SETS), 1, False, 8
     if profile in HIGH_PROFILES:
         chroma = bits.ue()
         planes = chroma == 3 and bool(bits.read(1))
@@ -260,7 +284,7 @@ def _h264_sequence(unit):
     elif kind == 1:
         bits.read(1)
         bits.se(), bits.se()
-        for _ in range(bits.ue()):
+        for _ in range(bits.number(MOST_IN_CYCLE)):
             bits.se()
     references, _ = bits.ue(), bits.read(1)
     width, height = bits.ue() + 1, bits.ue() + 1
@@ -286,7 +310,7 @@ def _hevc_sequence(unit):
     layers = bits.read(7) & 7
     bits.read(1)
     _pass_profile(bits, layers)
-    number, chroma = bits.ue(), bits.ue()
+    number, chroma = bits.number(MOST_SEQUENCE_SETS), bits.ue()
     planes = chroma == 3 and bool(bits.read(1))
     pixels = bits.ue() * bits.ue()
     if bits.read(1):

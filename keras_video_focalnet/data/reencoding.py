@@ -1,18 +1,15 @@
 """A video made small: its frames resized to a short side and encoded as H.264, so that it is read faster."""
 
-import functools
 import itertools
 import os
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
 from keras_video_focalnet.data.clip import shrink
-from keras_video_focalnet.data.frame_folder import FrameFolder, is_frame_folder
-from keras_video_focalnet.data.in_order import iterate_frames
-from keras_video_focalnet.data.video import open_video, resize, upright_rgb
+from keras_video_focalnet.data.video import resize
+from keras_video_focalnet.data.video_reader import VideoReader
 from keras_video_focalnet.utils.files import atomic_write
 
 # Units of a second that times are written in; most rates of frames divide it.
@@ -106,21 +103,8 @@ def _frames(source, short_side, fps) -> Iterator[tuple[float, np.ndarray]]:
 
 
 def _pictures(source, fps):
-    if is_frame_folder(source):
-        folder = FrameFolder(source, fps)
-        yield from zip(folder.times(), folder.iterate(None, None), strict=True)
-        return
-    opener = functools.partial(open_video, Path(source), threads=1)
-    header = None
-
-    def open_file():
-        nonlocal header
-        video = opener()
-        header = header or video.header
-        return video
-
-    for seconds, frame in iterate_frames(open_file):
-        yield seconds, upright_rgb(frame, header.pixel_aspect)
+    with VideoReader(source, threads=1, cache_frames=0, fps=fps) as reader:
+        yield from reader.timed()
 
 
 def _even(picture):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from keras_video_focalnet.data.file_claims import check_claims
-from keras_video_focalnet.data.nal_units import WIDTHS, sequence_units, sets_of_header
+from keras_video_focalnet.data.nal_units import WIDTHS, has_more_units, sequence_units, sets_of_header
 from keras_video_focalnet.data.parameter_sets import check_held, sequence_sets
 from keras_video_focalnet.data.video_file import (
     PIXELS_OF_ANY,
@@ -56,6 +57,11 @@ CODECS_IN_ORDER = {"vp9", "av1"}
 # Codecs whose decoders tell of damage late or not at all, and make of it what depends on how fast frames side by side
 # are decoded.
 CODECS_BY_SLICES = {"ffv1", "mpeg4"}
+# Different parameter sets that a video may have, and units of a packet: slices, for the most part.
+MOST_SETS = 1000
+MOST_UNITS = 20_000
+# FFmpeg's name of headers that replace those of a stream.
+NEW_HEADER = "new_extradata"
 # Bytes that FFmpeg asks of a file at a time.
 BUFFER_SIZE = 1 << 17
 # Curves of brightness of HDR video, by their numbers in ITU-T H.273.
@@ -117,12 +123,15 @@ class VideoHeader:
 
 @dataclasses.dataclass(frozen=True)
 class OpenVideo:
-    """An open file and its first video stream, both as PyAV has them; its path and its bytes."""
+    """An open file and its first video stream, both as PyAV has them; its path and its bytes, and the parameter sets
+    that were seen.
+    """
 
     container: "av.container.InputContainer"
     stream: "av.VideoStream"
     path: VideoPath
     data: VideoBytes
+    seen: set[bytes] = dataclasses.field(default_factory=set)
 
     @property
     def header(self) -> VideoHeader:
@@ -159,7 +168,8 @@ class OpenVideo:
         import av
 
         packets, context = self.container.demux(self.stream), self.stream.codec_context
-        codec = context.codec.canonical_name
+        # PyAV copies these bytes each time.
+        codec, extradata = context.codec.canonical_name, context.extradata
         while True:
             try:
                 packet = next(packets)
@@ -170,7 +180,15 @@ class OpenVideo:
                 yield None
                 return
             if codec in WIDTHS:
-                self._check_references(sequence_units(bytes(packet), codec, context.extradata))
+                data = bytes(packet)
+                if has_more_units(data, codec, extradata, MOST_UNITS):
+                    raise ValueError(
+                        f"{self.path} has a packet of more than {MOST_UNITS} units; it is damaged or made to do harm: "
+                        "copy or download it again."
+                    )
+                self._check_references(sequence_units(data, codec, extradata))
+                if packet.has_sidedata(NEW_HEADER):
+                    self._check_references(sets_of_header(codec, bytes(packet.get_sidedata(NEW_HEADER))))
             yield packet
 
     def check_header(self) -> None:
@@ -183,9 +201,21 @@ class OpenVideo:
             self._check_references(sets_of_header(codec, context.extradata))
 
     def _check_references(self, units):
-        """Raise where a parameter set among some units makes a decoder hold too much."""
-        for told in sequence_sets(self.stream.codec_context.codec.canonical_name, units):
-            check_held(self.path, self.data.size, told)
+        """Raise where a parameter set among some units makes a decoder hold too much, or where there is no end of them:
+        encoders repeat theirs.
+        """
+        codec = self.stream.codec_context.codec.canonical_name
+        for unit in units:
+            if unit in self.seen:
+                continue
+            self.seen.add(unit)
+            if len(self.seen) > MOST_SETS:
+                raise ValueError(
+                    f"{self.path} has more than {MOST_SETS} different parameter sets; it is damaged or made to do "
+                    "harm: copy or download it again."
+                )
+            for told in sequence_sets(codec, [unit]):
+                check_held(self.path, self.data.size, told)
 
     def decode(self, packet: "av.Packet | None") -> list["av.VideoFrame"]:
         """The frames that come of a packet; an empty packet, or None, makes the decoder give what it still holds."""
@@ -263,7 +293,7 @@ def _set_up_decoder(video, threads):
     side_by_side = PIXELS_OF_MOST // max(context.width * context.height, 1)
     codec = context.codec.canonical_name
     if codec in WIDTHS:
-        sets = sequence_sets(codec, sets_of_header(codec, context.extradata))
+        sets = sequence_sets(codec, itertools.islice(sets_of_header(codec, context.extradata), MOST_SETS))
         side_by_side = min([side_by_side, *(told.threads(video.data.size) for told in sets)])
     stream.thread_type = "SLICE" if side_by_side < 2 or codec in CODECS_BY_SLICES else "AUTO"
     stream.thread_count = threads or 0
@@ -311,12 +341,12 @@ def upright_rgb(frame: "av.VideoFrame | DetachedFrame", pixel_aspect: float = 1.
     range, made wider or taller by Pillow's bilinear filter where pixels are not square, turned and mirrored by its
     display matrix (to the nearest quarter turn).
     """
-    detached = frame if isinstance(frame, DetachedFrame) else DetachedFrame(frame, _display_matrix(frame))
+    kept = frame if isinstance(frame, DetachedFrame) else DetachedFrame(frame, _display_matrix(frame))
     # With threads of its own the conversion is no faster, and a machine may refuse them.
-    picture = detached.frame.to_ndarray(format="rgb24", threads=1)
+    picture = kept.frame.to_ndarray(format="rgb24", threads=1)
     if pixel_aspect != 1:
         picture = resize(picture, *_shown_size(*picture.shape[:2], pixel_aspect))
-    a, b, c, d = detached.matrix
+    a, b, c, d = kept.matrix
     if abs(a) + abs(d) >= abs(b) + abs(c):
         mirror_x, mirror_y = a < 0, d < 0
     else:

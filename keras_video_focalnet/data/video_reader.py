@@ -41,8 +41,8 @@ class VideoReader:
 
     Of a damaged file a position is that of the frame among those that a decoder from the beginning shows, whatever else
     is asked for; a warning tells once for each file how much was lost. A packet of VP9 or AV1 that does not decode
-    shows the frame before it again, and so does one of H.264 that no other frame is predicted from; other packets that
-    do not decode give no frame. (Where the index of a file is wrong in a way that its packets do not tell, `len` and
+    shows the frame before it again, as does one of H.264, HEVC or MPEG-4 that tells its time; other packets that do not
+    decode give no frame. (Where the index of a file is wrong in a way that its packets do not tell, `len` and
     `times` may still say what the index says, until damage is met.)
 
     Frames are read as players show them, with square pixels: where a file says that its pixels are oblong, its frames
@@ -52,7 +52,9 @@ class VideoReader:
 
     A file is taken for what it holds, whatever it is called, and nothing else is opened: playlists, lists of other
     files and addresses are refused. Pictures may have 4096 x 2160 pixels, or 8 for every byte of the file and 2^25 (8K)
-    at most; 10 for every 8 bytes if those are more.
+    at most; 10 for every 8 bytes if those are more. Of H.264 and HEVC also the pictures count that a decoder holds for
+    others to refer to: in a file below 10 MiB they may take 256 MiB, which those of 4K in 10 bits with more than three
+    references exceed.
 
     In a folder the files `img_00001.jpg` and so on (JPEG, PNG, WebP, BMP; any name that ends with a number) are the
     frames, in the order of their numbers.
@@ -306,7 +308,9 @@ class VideoReader:
 
     def _may_seek(self):
         """Whether frames may be decoded from a key frame on; known once a reader has read all packets for it."""
-        if self._parts_follow is None:
+        if self._parts_follow is None and isinstance(self._frames, IndexedFrames):
+            self._parts_follow = self._frames.in_parts()
+        elif self._parts_follow is None:
             self._parts_follow = self._read_header().indexed and parts_follow(self._open)
         return self._parts_follow
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_video_focalnet.data.clip import read_frames
-from keras_video_focalnet.data.nal_units import beginnings, sets_of_header
+from keras_video_focalnet.data.nal_units import LONGEST_SET, beginnings, has_more_units, sequence_units, sets_of_header
 from keras_video_focalnet.data.parameter_sets import SMALL, PictureOrder, SequenceSet, check_held, sequence_sets
 from keras_video_focalnet.data.video import open_video
 from keras_video_focalnet.data.video_index import index_video
@@ -162,6 +162,87 @@ def test_references_that_come_later_are_refused_too(tmp_path):
     path.write_bytes(small.read_bytes() + big.read_bytes())
     with pytest.raises(ValueError, match=r"both\.h264 says that its pictures"):
         read_frames(path)
+
+
+def test_units_inside_others_and_headers_of_other_versions_are_found(tmp_path):
+    import av
+
+    path = encode(tmp_path / "a.mkv", numbered_frames(3), options=x264(bf="0", refs="3"))
+    (unit,) = (unit for unit in units_of_header(path) if unit[0] & 31 == 7)
+    with av.open(str(path)) as file:
+        header = file.streams.video[0].codec_context.extradata
+    # FFmpeg looks for start codes inside a unit that has a length too.
+    hidden = b"\x09\xf0\0\0\1" + unit
+    packet = len(hidden).to_bytes(4, "big") + hidden
+    assert [told.references for told in sequence_sets("h264", sequence_units(packet, "h264", header))] == [3]
+    path = encode(tmp_path / "b.mkv", numbered_frames(3), "libx265", options={"x265-params": X265})
+    with av.open(str(path)) as file:
+        header = file.streams.video[0].codec_context.extradata
+    assert header[0] == 1
+    later = list(sequence_sets("hevc", sets_of_header("hevc", b"\0" + header[1:])))
+    assert later == list(sequence_sets("hevc", sets_of_header("hevc", header))) != []
+
+
+def units_of_header(path):
+    """The parameter sets in the header of a file."""
+    with contextlib.closing(open_video(path)) as video:
+        context = video.stream.codec_context
+        return list(sets_of_header(context.codec.canonical_name, context.extradata))
+
+
+def test_a_second_picture_set_changes_nothing(video_of_kind):
+    path, whole = video_of_kind("H.264, open GOP, mp4")
+    sequence, picture = units_of_header(path)
+    # The number of a set is its first code: 0 is a single set bit, 1 is 010.
+    bits = "".join(f"{byte:08b}" for byte in picture[1:])
+    renumbered = "010" + bits[1:]
+    renumbered = renumbered.ljust(-(-len(renumbered) // 8) * 8, "0")
+    second = picture[:1] + int(renumbered, 2).to_bytes(len(renumbered) // 8, "big")
+    with contextlib.closing(open_video(path)) as video:
+        header = video.stream.codec_context.extradata
+        sets = b"".join(len(unit).to_bytes(2, "big") + unit for unit in (picture, second))
+        place = header.index(picture) - 3
+        extended = header[:place] + b"\2" + sets + header[place + 3 + len(picture) :]
+        orders = [PictureOrder("h264", told) for told in (header, extended)]
+        for packet in video.packets():
+            if packet.size:
+                first, other = (order.read(packet) for order in orders)
+                assert first == other is not None
+
+
+def test_parameter_sets_without_end_are_refused(tmp_path):
+    head = encode(tmp_path / "a.h264", numbered_frames(4), options=x264()).read_bytes()
+    path = tmp_path / "many.h264"
+    sets = b"".join(b"\0\0\1\x67\x42\x01\x1e" + number.to_bytes(3, "big") + b"\x01" for number in range(1, 3000))
+    path.write_bytes(head * 60 + sets + head)
+    with pytest.raises(ValueError, match=r"many\.h264 has more than 1000 different parameter sets"):
+        read_frames(path)
+    # Those that encoders repeat are no reason.
+    path.write_bytes(head * 60)
+    assert len(read_frames(path)) == 240
+
+
+def test_packets_of_units_without_end_are_refused(tmp_path):
+    head = encode(tmp_path / "a.h264", numbered_frames(4), options=x264()).read_bytes()
+    (tmp_path / "units.h264").write_bytes(head * 10 + b"\0\0\1\x0c" * 21_000 + head)
+    with pytest.raises(ValueError, match=r"units\.h264 has a packet of more than 20000 units"):
+        read_frames(tmp_path / "units.h264")
+    header = bytes([1, 66, 0, 30, 0xFF, 0xE0, 0])
+    assert has_more_units(b"\0\0\0\1\x0c" * 6, "h264", header, 5)
+    assert not has_more_units(b"\0\0\0\1\x0c" * 5, "h264", header, 5)
+
+
+def test_what_parameter_sets_claim_is_bounded():
+    # An order of type 1 with a cycle of a million pictures, in a unit of 64 kB.
+    bits = "1" + "1" + "010" + "1" + "1" + "1" + "0" * 19 + f"{10**6 + 1:b}"
+    claimed = bytes([0x67, 66, 0, 30]) + int(bits.ljust(80, "1"), 2).to_bytes(10, "big")
+    assert list(sequence_sets("h264", [claimed + b"\xff" * 1000])) == []
+    large = claimed + b"\xff" * 65_000
+    header = bytes([1, 66, 0, 30, 0xFF, 0xE1]) + len(large).to_bytes(2, "big") + large + b"\0"
+    assert [len(unit) for unit in sets_of_header("h264", header)] == [LONGEST_SET]
+    # Counts beyond the end of the header come to nothing.
+    hevc = bytes([1]) + bytes(21) + b"\xff" + b"\x21\xff\xff" * 50
+    assert len(list(sets_of_header("hevc", hevc))) < 50
 
 
 @given(data=st.binary(max_size=64), codec=st.sampled_from(["h264", "hevc"]), extradata=st.binary(max_size=64))
