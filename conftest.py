@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before anything imports Keras: the suite runs once a backend, each in a process of its own.
@@ -13,6 +14,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Looking for garbage took a tenth of the time on TensorFlow; processes of tests end before it matters.
 gc.set_threshold(50_000, 20, 20)
+
+# Examples of hypothesis are the same in each run, so that a test that passed passes again; `make verify` draws others
+# with `--hypothesis-profile explore`.
+hypothesis.settings.register_profile("same", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile("same")
 
 ROOT = Path(__file__).parent
 

@@ -36,6 +36,9 @@ on torch "$PYTHON" -m pytest -q tests/weights tests/models/video_focalnet
 step "hostile files: 2,000 mutations of each weight format"
 run "$PYTHON" -m tests.weights.fuzz
 
+step "properties, over examples that differ from run to run"
+run "$PYTHON" -m pytest -q tests -m hypothesis --hypothesis-profile explore
+
 step "7: model.fit overfits eight random clips"
 for backend in tensorflow jax torch; do on $backend "$PYTHON" -m pytest -q tests/models -k overfits; done
 

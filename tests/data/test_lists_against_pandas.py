@@ -95,7 +95,7 @@ def check(file, folder, expected, **options):
 
 
 @pytest.mark.filterwarnings("ignore:.*labels run from 1")
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     table=tables(),
     delimiter=st.sampled_from([",", ";", "\t"]),
@@ -119,7 +119,7 @@ def test_a_list_with_a_header(folder, table, delimiter, quoting, line_end, bom):
 
 
 @pytest.mark.filterwarnings("ignore:.*labels run from 1")
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(table=tables(), lines=st.booleans())
 def test_json_with_the_same_columns(folder, table, lines):
     names, rows = table
@@ -140,7 +140,7 @@ CELLS = st.sampled_from(["a.mp4", "b c.mp4", "sub/d.MKV", "run", "jump", "1", "0
 
 
 @pytest.mark.filterwarnings("ignore:.*labels run from 1")
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @example([["a.mp4", "run"], ["a.mp4", "run"], ["run", "a.mp4", "run"]], " ")
 @given(
     rows=st.lists(st.lists(CELLS, min_size=1, max_size=5), min_size=1, max_size=4), delimiter=st.sampled_from(" ,;\t")
@@ -170,7 +170,7 @@ def test_a_list_without_a_header(folder, rows, delimiter):
     assert clips_of(videos, folder) == expected
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     found=st.dictionaries(
         st.sampled_from(["run", "jump", "ü"]), st.sets(st.sampled_from(NAMES), min_size=1), min_size=1

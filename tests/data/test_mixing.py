@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_video_focalnet.data.mixing import Mixing
@@ -135,7 +135,6 @@ def test_targets_are_smoothed():
     assert targets[0] == pytest.approx([0.9 * share + 0.025, 0.025, 0.9 * (1 - share) + 0.025, 0.025])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 7), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32))
 def test_any_batch(size, frames, height, width, seed):
     generator = rng(seed)

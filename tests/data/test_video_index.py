@@ -60,7 +60,7 @@ HARD = [
 
 
 @pytest.mark.parametrize("kind", HARD)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(numbers=st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=10), threads=st.sampled_from([1, None]))
 def test_any_frames_in_any_order(video_of_kind, kind, numbers, threads):
     path, whole = video_of_kind(kind)

@@ -65,7 +65,7 @@ def test_everything_equals_full_decoding(video_of_kind, kind):
 
 
 @pytest.mark.parametrize("kind", [*HARD, "H.264, interlaced", "FFV1"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     reads=st.lists(st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=8), min_size=2, max_size=6),
     cache_frames=st.sampled_from([0, 1, 10, 128]),

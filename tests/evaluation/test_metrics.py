@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keras_video_focalnet.evaluation.metrics import measure, reliability_bins, worst_confusions
@@ -26,7 +26,6 @@ def scored(draw, least_classes=2):
 
 
 @given(scored())
-@settings(deadline=None)
 def test_accuracies_are_those_of_scikit_learn(sample):
     labels, scores = sample
     measures, answers = measure(labels, scores), scores.argmax(1)
@@ -42,7 +41,6 @@ def test_accuracies_are_those_of_scikit_learn(sample):
 
 
 @given(scored(least_classes=6))
-@settings(deadline=None)
 def test_top_5_is_that_of_scikit_learn(sample):
     labels, scores = sample
     # Of equal scores scikit-learn takes others.
@@ -57,7 +55,6 @@ def test_top_5_of_equal_scores_counts_the_first_as_the_answer_does():
 
 
 @given(scored())
-@settings(deadline=None)
 def test_the_table_of_classes_is_that_of_scikit_learn(sample):
     labels, scores = sample
     measures = measure(labels, scores)
@@ -73,7 +70,6 @@ def test_the_table_of_classes_is_that_of_scikit_learn(sample):
 
 
 @given(scored(), st.integers(1, 30))
-@settings(deadline=None)
 def test_calibration_is_that_of_scikit_learn(sample, bins):
     from sklearn.calibration import calibration_curve
 
@@ -103,7 +99,6 @@ def test_calibration_of_extremes():
 
 
 @given(scored())
-@settings(deadline=None)
 def test_worst_confusions_are_the_errors_in_falling_order(sample):
     confusion = measure(*sample).confusion
     pairs = worst_confusions(confusion, most=10**6)

@@ -32,7 +32,7 @@ def slide(times, end, length, stride, frames):
     return [(window.start, window.end, window.clip[:, 0].tolist()) for window in found], taken
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     gaps=st.lists(st.sampled_from([0.0, 0.02, 0.04, 0.1, 0.5]), min_size=0, max_size=80),
     length=st.sampled_from([0.16, 0.5, 1.0, 1.3]),
@@ -88,7 +88,7 @@ def test_times_that_leap_are_refused():
         slide([0.0, MOST_BETWEEN + 1], MOST_BETWEEN + 2, 1.0, 0.5, 4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     length=st.sampled_from([0.3, 1.0, 2.0]),
     stride=st.sampled_from([0.3, 0.5, 1.0, 3.0]),
@@ -118,7 +118,7 @@ def worth(path, scores, penalty, weight=1.0):
     return evidence[np.arange(len(path)), path].sum() - penalty * np.count_nonzero(np.diff(path))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     length=st.integers(1, 7),
     classes=st.integers(1, 3),

@@ -260,7 +260,7 @@ def test_truncated_anywhere(tmp_path):
             read_safetensors(path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=100), st.integers(0, 60))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, content, length):
     path = tmp_path_factory.mktemp("any") / "x"

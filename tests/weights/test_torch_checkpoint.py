@@ -149,7 +149,7 @@ def test_tied_tensors_are_one_array_and_views_are_copies(tmp_path):
     np.testing.assert_array_equal(read["c.x"], [1, 2, 3])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_any_view_reads_as_torch_has_it(tmp_path_factory, data):
     torch = pytest.importorskip("torch")

@@ -212,7 +212,7 @@ def test_truncated_files(tmp_path, zipped):
             read_state_dict(cut)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(position=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), zipped=st.booleans())
 def test_a_changed_byte_is_read_or_refused(tmp_path_factory, position, byte, zipped):
     path = tmp_path_factory.mktemp("changed") / "x.pth"
@@ -232,7 +232,7 @@ def test_a_changed_byte_is_read_or_refused(tmp_path_factory, position, byte, zip
         assert all(isinstance(array, np.ndarray) and array.nbytes <= 48 for array in state.values())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_pickle_are_read_or_refused(tmp_path_factory, raw):
     path = write_zip(tmp_path_factory.mktemp("any") / "x.pth", None, {"0": SIX.tobytes()}, raw=raw)
