@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +15,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Looking for garbage took a tenth of the time on TensorFlow; processes of tests end before it matters.
 gc.set_threshold(50_000, 20, 20)
+
+# A job in the background hands an ignored SIGINT down to what it starts; tests of interrupts take it as at a terminal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples of hypothesis are the same in each run, so that a test that passed passes again; `make verify` draws others
 # with `--hypothesis-profile explore`.
