@@ -50,7 +50,7 @@ def train(videos, out, *options):
     return CliRunner().invoke(main, ["train", *map(str, arguments)])
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_folder_of_videos_becomes_a_model_that_predicts(videos, tmp_path):
     out = tmp_path / "run"
     result = train(videos, out, *SMALL)
@@ -174,7 +174,7 @@ def test_a_script_without_a_guard_trains_with_workers(videos, tmp_path):
 SEVERAL = ["--multi-label", "--val-split", "0.25", "--class-weights", "balanced", "--weights", "none"]
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_several_labels_become_a_model_that_predicts_each_alone(videos, tmp_path):
     rows = [f"{path},{path.parent.name.replace('_', '|')}" for path in sorted((videos / "train").rglob("*.mp4"))]
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]))

@@ -28,8 +28,8 @@ def logits(model):
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param(lambda: {"mode": "int8"}, id="int8"),
-        pytest.param(weights_alone, id="weights alone", marks=pytest.mark.slow_on("jax")),
+        pytest.param(lambda: {"mode": "int8"}, id="int8", marks=pytest.mark.slow_on("jax")),
+        pytest.param(weights_alone, id="weights alone", marks=pytest.mark.slow_on("tensorflow", "jax")),
     ],
 )
 def test_a_quantized_model_computes_the_same_within_8_bits_and_survives_its_file(how, tmp_path):

@@ -21,6 +21,7 @@ from tests.models.entrances import (
 )
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("clips", [CLIPS / 255, pytest.param((CLIPS - 114.5) / 58, marks=pytest.mark.slow)])
 def test_scaled_pixels_are_told_once(clips):
     model = compiled()

@@ -146,6 +146,7 @@ def test_keras_file_clone_and_config_keep_scores_taps_and_labels(tmp_path):
         np.testing.assert_allclose(ours[tap], theirs[tap], atol=1e-6)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 @pytest.mark.parametrize(
     "imports", ["import keras, keras_video_focalnet", "from keras_video_focalnet import FocalBlock; import keras"]
 )
@@ -258,7 +259,9 @@ class UntilAllAreRight(keras.callbacks.Callback):
         self.model.stop_training = self.right == 3
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow_on("tensorflow", "jax"))]
+)
 def test_fit_overfits_eight_random_clips(dtype):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)

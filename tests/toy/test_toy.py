@@ -107,6 +107,7 @@ def test_the_registry_lists_it():
     assert kvf.get_recipe("shapes").optimizer == kvf.get_recipe("shapes", "toy_large").optimizer == "muon"
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_its_name_as_an_outside_package_gives_it(model, video, tmp_path):
     """An installed package is found by its entry point, in a process that imports nothing of it."""
     information = tmp_path / "toy-1.0.dist-info"
@@ -205,7 +206,7 @@ def test_a_model_without_preprocessing_of_its_own_gets_that_of_its_contract(mode
     assert scores(invoke("predict", "--model", file, video, "--json")) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_training_interrupted_and_resumed(videos, video, checkpoint, tmp_path, monkeypatch):
     """From a checkpoint, with its first stage frozen and rates by depth, it comes to the same model, which predicts."""
     settings = ("--set", "epochs=2", "--set", "frozen_stages=1", "--batch-size", 2, "--workers", 0)

@@ -93,6 +93,7 @@ def test_every_file_of_a_run_opens_as_the_model_that_it_trained(runs, clip, kind
     assert answer(model, clip).sum() > 1.2
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_ones_own_model_has_the_scores_and_names_of_its_run(runs, clip):
     whole = keras.saving.load_model(runs / "own" / "model.keras")
     model = kvf.open_model(runs / "own")
@@ -137,6 +138,7 @@ def test_what_the_run_was_stands_in_its_configuration(runs):
     assert (config["multi_label"], config["architecture"]) == (True, None)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 @pytest.mark.parametrize("kind", ["ours", "own", "ours/best.safetensors"])
 def test_a_run_is_trained_on(runs, videos, tmp_path, kind):
     train(runs / kind, videos, tmp_path / "next")
@@ -182,6 +184,7 @@ def test_clips_are_in_the_range_that_the_model_takes(videos, training):
         np.testing.assert_array_equal(given[1], wanted[1])
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_model_that_does_not_normalize_learns_what_one_that_does_learns(videos, tmp_path):
     answers = []
     for name, options in (("whole", {}), ("bare", {"include_preprocessing": False})):
@@ -236,6 +239,7 @@ def test_no_run_is_told_as_such(tmp_path, monkeypatch):
     assert result.exit_code == 2 and "--out nope holds no run to go on with" in " ".join(result.output.split())
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_what_a_run_left_that_came_to_nothing_is_no_obstacle(videos, tmp_path):
     out = begun(tmp_path / "run", data="other")
     (out / "broken.csv").write_text("path,reason,batch\ngone.mp4,it is gone,0\n")
