@@ -26,7 +26,7 @@ def exported(tmp_path_factory):
     return path, result.output
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("jax", "torch")
 def test_what_is_printed(exported):
     path, printed = exported
     assert f"{path}: litert, float32, 2.6 MB" in printed

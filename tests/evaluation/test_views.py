@@ -225,6 +225,7 @@ def test_a_model_that_does_not_normalize_gets_its_clips_prepared(model, pictures
     np.testing.assert_allclose(score_views(bare, clips), score_views(model, clips), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_exported_file(model, pictures, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tensorflow")

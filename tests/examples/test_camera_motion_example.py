@@ -126,7 +126,7 @@ def test_the_clips_as_video_files_are_evaluated_as_the_example_evaluates_them(tm
 
     model = VideoFocalNetNano(weights="camera_motion")
     # Harder than those that the accuracy is promised for, so that some answers are wrong.
-    clips, labels = unseen_photograph_clips(90, seed=5, difficulty=1.5)
+    clips, labels = unseen_photograph_clips(36, seed=5, difficulty=1.5)
     for motion in CAMERA_MOTIONS:
         (tmp_path / motion).mkdir()
     for number, (clip, label) in enumerate(zip(clips, labels, strict=True)):

@@ -89,7 +89,7 @@ def test_the_whole_graph_is_of_rank_four(litert):
     assert operations[0].name == "CAST" and operations[0].inputs[0] == (4, 32, 32, 3)
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("jax", "torch")
 def test_the_bundled_model_on_real_clips(tmp_path):
     model = kvf.VideoFocalNetNano(weights="camera_motion")
     path = tmp_path / "nano.tflite"

@@ -101,7 +101,7 @@ def test_a_file_of_any_model(make, suffix, outputs, refused, tmp_path):
     assert np.ptp(expected, axis=0).max() > 1e-3
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("jax", "torch")
 def test_from_every_backend_with_names(tmp_path):
     model, clips = nested(), clips_like(small())
     kvf.export(model, tmp_path / "own.tflite", clips=clips, labels=NAMES)

@@ -155,7 +155,7 @@ class Watch:
             return False
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("jax", "torch")
 def test_nothing_is_opened(tmp_path):
     folder, secret = tmp_path / "files", tmp_path / "secret"
     folder.mkdir()
