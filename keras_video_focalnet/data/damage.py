@@ -9,6 +9,8 @@ import typing
 import warnings
 from collections.abc import Iterator
 
+from keras_video_focalnet.data.mpeg4 import BOTH_SIDES, frame_kind
+
 if typing.TYPE_CHECKING:
     import av
 
@@ -66,10 +68,10 @@ class InOrder:
     ) -> list[tuple[int | None, "av.VideoFrame"]]:
         """The presentation times and frames that are shown after a packet, of which `frames` came; None is the end."""
         shown = []
-        if packet is not None and not packet.is_discard:
-            self._awaited.append(packet.pts)
+        self._await(packet)
         for frame in frames:
-            if frame.pts not in self._awaited:
+            if not self._is_awaited(frame):
+                shown += self._others(frame)
                 continue
             while (time := self._awaited.popleft()) != frame.pts:
                 shown.append((time, self._last or frame))
@@ -79,6 +81,57 @@ class InOrder:
             shown += [(time, self._last) for time in self._awaited]
             self._awaited.clear()
         return shown
+
+    def _await(self, packet):
+        """Await what is to be shown next, now that the decoder was given a packet."""
+        if packet is not None and not packet.is_discard:
+            self._awaited.append(packet.pts)
+
+    def _is_awaited(self, frame):
+        return frame.pts in self._awaited
+
+    def _others(self, frame):
+        """What is shown of a frame that was not awaited."""
+        return []
+
+
+class AnchorsLater(InOrder):
+    """The same of MPEG-4, whose decoder leaves out damaged frames without a word.
+
+    A frame that is predicted from both sides is shown at once, any other, an anchor, once the decoder has the next.
+    Nothing is awaited of packets without times, or that hold no frame or two, nor before the second anchor.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._anchor = None
+        self._anchors = 0
+
+    def _await(self, packet):
+        kind = None if packet is None or packet.pts is None else frame_kind(packet)
+        if kind == BOTH_SIDES:
+            if self._anchors > 1 and not packet.is_discard:
+                self._awaited.append(packet.pts)
+            return
+        if kind is None and packet is not None:
+            self._awaited.clear()
+            self._anchor = None
+            return
+        if self._anchor is not None:
+            self._awaited.append(self._anchor)
+        self._anchors += packet is not None
+        self._anchor = None if packet is None or packet.is_discard else packet.pts
+
+    def _is_awaited(self, frame):
+        if self._anchor is not None and frame.pts == self._anchor:
+            # A decoder that knows that no frame is predicted from both sides holds none back.
+            self._awaited.append(self._anchor)
+            self._anchor = None
+        return super()._is_awaited(frame)
+
+    def _others(self, frame):
+        self._last = frame
+        return [(frame.pts, frame)]
 
 
 class Withheld:

@@ -6,7 +6,7 @@ import math
 import typing
 from collections.abc import Callable, Iterator, Sequence
 
-from keras_video_focalnet.data.damage import Damage, DamageMetError, InOrder, Withheld
+from keras_video_focalnet.data.damage import AnchorsLater, Damage, DamageMetError, InOrder, Withheld
 from keras_video_focalnet.data.nal_units import is_disposable, is_idr
 from keras_video_focalnet.data.video import DEFAULT_RATE, SEEK_MARGIN, TIME_TOLERANCE, OpenVideo, check_window
 from keras_video_focalnet.data.video_file import memory_limit, warn_once
@@ -138,8 +138,9 @@ def _shown(video, damage, reopen):
     sound in another way. So each packet that nothing after it looks back beyond goes to a new one, and damaged packets
     that nothing is predicted from go to none: a second decoder tries them, and the frame before is shown instead.
     """
-    shown, codec, withheld = InOrder() if video.in_order else None, video.stream.codec_context, Withheld()
+    codec, withheld = video.stream.codec_context, Withheld()
     name, latest, latest_shown = codec.codec.canonical_name, -math.inf, -math.inf
+    shown = InOrder() if video.in_order else AnchorsLater() if name == "mpeg4" else None
     with contextlib.ExitStack() as opened:
         decoder, scout, met, without_frame = video, None, 0, 0
         without_time, shown_without_time, is_interlaced = 0, 0, False
@@ -153,7 +154,7 @@ def _shown(video, damage, reopen):
             damage.broken_off |= packet is None
             if reopen and full and (scout is None or is_idr(packet, name, codec.extradata)):
                 if scout is not None:
-                    frames += _decoded(decoder, None, damage, reopen)
+                    frames += _decoded(decoder, None, damage, reopen)[0]
                     decoder.stream.codec_context.flush_buffers()
                 if scout is None or damage.count > met:
                     opened.close()
@@ -166,10 +167,12 @@ def _shown(video, damage, reopen):
                     withheld.add(packet.pts)
                     damage.lost += 1
             else:
-                lost = damage.lost
-                frames += _decoded(decoder, packet, damage, reopen)
-                if damage.lost > lost and name in CODECS_OF_A_FRAME_EACH and _is_shown(packet):
-                    withheld.add(packet.pts)
+                given, refused = _decoded(decoder, packet, damage, reopen)
+                frames += given
+                if refused and full and (shown is None or packet.pts is None):
+                    damage.lost += 1
+                    if name in CODECS_OF_A_FRAME_EACH and _is_shown(packet):
+                        withheld.add(packet.pts)
             without_frame = 0 if frames else without_frame + 1
             if shown is None:
                 items = withheld.fill([(frame.pts, frame) for frame in frames], not full)
@@ -219,7 +222,7 @@ def _fails(video, packet):
 
 
 def _decoded(video, packet, damage, lenient):
-    """The frames that come of a packet, None for the end; what is lost is counted."""
+    """The frames that come of a packet, None for the end, and whether the decoder refuses it."""
     import av
 
     try:
@@ -227,7 +230,6 @@ def _decoded(video, packet, damage, lenient):
     except av.error.FFmpegError as error:
         if not lenient:
             raise DamageMetError from error
-        damage.lost += packet is not None and packet.size > 0 and not video.in_order
-        return []
+        return [], True
     damage.marked += sum(frame.is_corrupt for frame in frames)
-    return frames
+    return frames, False

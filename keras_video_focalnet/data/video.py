@@ -57,6 +57,8 @@ CODECS_IN_ORDER = {"vp9", "av1"}
 # Codecs whose decoders tell of damage late or not at all, and make of it what depends on how fast frames side by side
 # are decoded.
 CODECS_BY_SLICES = {"ffv1", "mpeg4"}
+# Codecs whose decoders lose what their threads meet of damage.
+CODECS_OF_ONE_THREAD = {"mpeg1video", "mpeg2video"}
 # Different parameter sets that a video may have, and units of a packet: slices, for the most part.
 MOST_SETS = 1000
 MOST_UNITS = 20_000
@@ -296,8 +298,8 @@ def _set_up_decoder(video, threads):
         sets = sequence_sets(codec, itertools.islice(sets_of_header(codec, context.extradata), MOST_SETS))
         side_by_side = min([side_by_side, *(told.threads(video.data.size) for told in sets)])
     stream.thread_type = "SLICE" if side_by_side < 2 or codec in CODECS_BY_SLICES else "AUTO"
-    stream.thread_count = threads or 0
-    if 2 <= side_by_side < (threads or os.cpu_count() or 1):
+    stream.thread_count = 1 if codec in CODECS_OF_ONE_THREAD else threads or 0
+    if stream.thread_count != 1 and 2 <= side_by_side < (threads or os.cpu_count() or 1):
         stream.thread_count = side_by_side
     curve = HDR_CURVES.get(getattr(context, "color_trc", None))
     if curve:

@@ -111,6 +111,7 @@ class VideoBytes:
     """
 
     def __init__(self, path: str | os.PathLike | BinaryIO):
+        self._path = path
         self._is_stream = is_stream(path)
         if not self._is_stream:
             check_file(path)
@@ -129,10 +130,16 @@ class VideoBytes:
 
     def read(self, count: int = -1) -> bytes:
         """The next bytes, `count` at most; all that follow for -1."""
+        if self._place > self.size:
+            # What a damaged file points at may lie further than any file can reach.
+            return b""
         count = self.size if count < 0 else count
-        with self._lock:
-            self._file.seek(self._place)
-            data = self._file.read(count)
+        try:
+            with self._lock:
+                self._file.seek(self._place)
+                data = self._file.read(count)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror or error}, while reading", str(self._path)) from error
         # FFmpeg's buffer holds no more, whatever a stream gives.
         data = bytes(data or b"")[:count]
         self._place += len(data)

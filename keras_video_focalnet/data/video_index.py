@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Iterable
 from fractions import Fraction
 
+from keras_video_focalnet.data.mpeg4 import display_order, frame_kind
 from keras_video_focalnet.data.nal_units import is_random_access
 from keras_video_focalnet.data.parameter_sets import PictureOrder
 from keras_video_focalnet.data.video import TIME_TOLERANCE, OpenVideo
@@ -33,9 +34,6 @@ FURTHEST_REORDERED = 16
 MOST_REORDERED = 4
 # And one of H.264 where it says that it is fewer: not all encoders tell.
 H264_REORDERED = 2
-# An MPEG-4 packet may hold two frames, or none but a note that a frame was dropped, in fewer bytes than any frame.
-MPEG4_FRAME = b"\0\0\1\xb6"
-MPEG4_SMALLEST = 16
 # Bytes that the index holds for a packet.
 BYTES_PER_ENTRY = 250
 
@@ -114,7 +112,9 @@ def index_video(video: OpenVideo) -> VideoIndex | None:
         return None
     headers_are_read, most = _header_reader(video), memory_limit(video.data.size) // BYTES_PER_ENTRY
     times, sizes, discarded, restarts, seek_times, places = {}, [], set(), [], [], []
-    place_of = PictureOrder(codec, context.extradata).read if codec in HEADER_READERS else lambda packet: len(places)
+    place_of = frame_kind if codec == "mpeg4" else lambda packet: len(places)
+    if codec in HEADER_READERS:
+        place_of = PictureOrder(codec, context.extradata).read
     for position, packet in enumerate(video.packets()):
         if packet is None or position > most:
             return None
@@ -122,8 +122,6 @@ def index_video(video: OpenVideo) -> VideoIndex | None:
         if time is None and packet.size == 0:
             break
         if time is None or time in times or packet.size == 0 or packet.is_corrupt:
-            return None
-        if codec == "mpeg4" and not _holds_one_frame(packet):
             return None
         # From here on the decoder is set up otherwise, which a container says but once.
         if packet.is_keyframe and packet.has_sidedata("new_extradata"):
@@ -142,9 +140,12 @@ def index_video(video: OpenVideo) -> VideoIndex | None:
     order = sorted(times)
     if not restarts or restarts[0] != 0 or times[order[0]] != 0:
         return None
-    # Decoders give frames in their own order, whatever the times say: that of H.264 and HEVC is in their headers.
+    # Decoders give frames in their own order, whatever the times say: that of these codecs is in their headers.
+    places = display_order(places) if codec == "mpeg4" else places
     shown_places = [places[times[time]] for time in order]
-    if codec in HEADER_READERS and any(later <= place for place, later in itertools.pairwise(shown_places)):
+    if (codec == "mpeg4" or codec in HEADER_READERS) and any(
+        later <= place for place, later in itertools.pairwise(shown_places)
+    ):
         return None
     held_back = _held_back(video)
     furthest = FURTHEST_REORDERED if held_back else 0
@@ -197,8 +198,3 @@ def _header_reader(video):
             return False
 
     return read
-
-
-def _holds_one_frame(packet):
-    """Whether an MPEG-4 packet holds neither two frames nor none."""
-    return packet.size >= MPEG4_SMALLEST and bytes(packet).count(MPEG4_FRAME) == 1

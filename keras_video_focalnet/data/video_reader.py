@@ -43,7 +43,8 @@ class VideoReader:
     is asked for; a warning tells once for each file how much was lost. A packet of VP9 or AV1 that does not decode
     shows the frame before it again, as does one of H.264, HEVC or MPEG-4 that tells its time; other packets that do not
     decode give no frame. (Where the index of a file is wrong in a way that its packets do not tell, `len` and
-    `times` may still say what the index says, until damage is met.)
+    `times` may still say what the index says, until damage is met. FFmpeg's decoder of HEVC may leave part of a damaged
+    picture as memory was, without a word: that part may differ from one reading to the next.)
 
     Frames are read as players show them, with square pixels: where a file says that its pixels are oblong, its frames
     are made wider or taller (if by less than 1 %, they are left as they are). Two things are left as they are stored:

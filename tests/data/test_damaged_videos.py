@@ -2,7 +2,11 @@
 same however it is asked for.
 """
 
+import errno
+import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +16,10 @@ import pytest
 
 from keras_video_focalnet.data import damage
 from keras_video_focalnet.data.broken import BrokenVideos
-from keras_video_focalnet.data.clip import read_frames
+from keras_video_focalnet.data.clip import read_clip, read_frames
 from keras_video_focalnet.data.datasets import VideoList, VideoRecord
 from keras_video_focalnet.data.pipeline import ClipDataset
+from keras_video_focalnet.data.video_file import VideoBytes
 from keras_video_focalnet.data.video_reader import VideoReader
 from tests.clips import encode, numbered_frames, real_clips, write_audio
 from tests.data.fuzz_videos import disagreements, footage, fuzz, make
@@ -150,6 +155,48 @@ def av_error():
     import av
 
     return av.codec.codec.UnknownCodecError
+
+
+DAMAGED = Path(__file__).parent / "damaged_videos"
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "damage_told"),
+    [
+        # The decoder of MPEG-4 leaves out frames without a word: the frame before is shown again.
+        ("mpeg4_left_out.mkv", 35, "of 35 packets that were decoded 2 give no frame, 3 frames show errors"),
+        ("mpeg4_last.avi", 35, "of 35 packets that were decoded 1 give no frame, 1 frames show errors"),
+        # Its times are those of decoding, and frames come in another order.
+        ("mpeg4_disordered.mp4", 34, "of 36 packets that were decoded 1 give no frame, 7 frames show errors"),
+        # Threads of the decoder of MPEG-1 lose what they meet.
+        ("mpeg1_threads.m1v", 34, "of 34 packets that were decoded 2 frames show errors"),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, None, 3])
+def test_damage_that_a_decoder_does_not_tell(name, frames, damage_told, threads):
+    damage._told.cache_clear()
+    with pytest.warns(UserWarning, match=f"{name} is damaged: {damage_told}"):
+        assert disagreements(DAMAGED / name, threads) == []
+    with VideoReader(DAMAGED / name, threads) as reader:
+        assert len(reader) == frames
+
+
+def test_an_offset_beyond_what_any_file_can_reach():
+    with pytest.raises(ValueError, match=r"far_offset\.mp4 has no decodable frame"):
+        read_clip(DAMAGED / "far_offset.mp4", 4, 32)
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path, monkeypatch):
+    path = shutil.copy(real_clips() / "bikes.mp4", tmp_path)
+    data = VideoBytes(path)
+    monkeypatch.setattr(data, "_file", FailingDisk())
+    with pytest.raises(OSError, match=r"\[Errno 5\] Input/output error, while reading: '.*bikes\.mp4'"):
+        data.read(10)
+
+
+class FailingDisk(io.RawIOBase):
+    def seek(self, *_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 REPORTED = Path(__file__).parents[3] / "shared" / "reports" / "damaged_videos"

@@ -312,7 +312,7 @@ def test_an_animation_of_pictures_without_end(folder, monkeypatch):
 def test_packets_without_end_that_give_no_frame(folder, monkeypatch):
     path, calls = encode(folder / "long.mpg", numbered_frames(256), codec="mpeg2video", rate=25), []
     monkeypatch.setattr(in_order, "MOST_WITHOUT_FRAME", 30)
-    monkeypatch.setattr(in_order, "_decoded", lambda *arguments: calls.append(arguments) or [])
+    monkeypatch.setattr(in_order, "_decoded", lambda *arguments: calls.append(arguments) or ([], False))
     with pytest.raises(ValueError, match=r"long\.mpg has no decodable frame"):
         read_frames(path)
     assert 30 < len(calls) < 256
