@@ -28,7 +28,7 @@ def logits(model):
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param(lambda: {"mode": "int8"}, id="int8", marks=pytest.mark.slow_on("jax")),
+        pytest.param(lambda: {"mode": "int8"}, id="int8", marks=pytest.mark.slow_on("tensorflow", "jax")),
         pytest.param(weights_alone, id="weights alone", marks=pytest.mark.slow_on("tensorflow", "jax")),
     ],
 )

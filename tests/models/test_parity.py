@@ -253,6 +253,7 @@ def test_random_temporal_initialization_is_an_option():
     assert np.abs(kernel).max() > 0
 
 
+@pytest.mark.slow_on("jax")
 def test_weights_load_at_other_frame_counts_and_sizes():
     data = expected("micro")
     other = build("micro", input_shape=(None, 64, 80, 3))

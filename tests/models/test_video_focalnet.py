@@ -125,6 +125,7 @@ def test_pooling(pooling, shape):
     np.testing.assert_allclose(features, reduce(grid.predict(PIXELS, verbose=0)), atol=1e-5)
 
 
+@pytest.mark.slow_on("tensorflow", "torch")
 def test_keras_file_clone_and_config_keep_scores_taps_and_labels(tmp_path):
     model = small(labels=["a", "b", "c", "d", "e"], depths=(1, 1, 2, 1), drop_rate=0.1, use_layerscale=True)
     scores = model.predict(PIXELS, verbose=0)
@@ -239,6 +240,7 @@ def test_dtype_policies_per_layer(default, pattern, other, low):
     assert np.isfinite(model.predict(PIXELS, verbose=0)).all()
 
 
+@pytest.mark.slow_on("jax")
 def test_layers_of_several_dtypes_train():
     policies = keras.dtype_policies.DTypePolicyMap(default_policy="mixed_bfloat16")
     for pattern in ("stage1_block0.*", "stage2_block0/modulation/f"):

@@ -112,7 +112,7 @@ def alone(recipe):
 @pytest.mark.parametrize(
     "backend,distribute,processes,replicas,options",
     [
-        ("tensorflow", "mirrored", 1, 2, ("--devices", "2")),
+        pytest.param("tensorflow", "mirrored", 1, 2, ("--devices", "2"), marks=pytest.mark.slow),
         pytest.param("tensorflow", "multi_worker", 2, 2, (), marks=pytest.mark.slow),
         pytest.param("tensorflow", "multi_worker", 2, 2, ("--whole-batches",), marks=pytest.mark.slow),
         pytest.param("jax", "data_parallel", 1, 4, (), marks=pytest.mark.slow),

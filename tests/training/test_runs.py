@@ -82,6 +82,7 @@ def answer(model, clip):
 KINDS = ("ours/model.keras", "ours/best.safetensors", "ours/checkpoints", "lone.safetensors")
 
 
+@pytest.mark.slow_on("tensorflow")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_file_of_a_run_opens_as_the_model_that_it_trained(runs, clip, kind):
     expected = kvf.open_model(runs / "ours")

@@ -364,6 +364,7 @@ def train_several(out, callbacks=(), weights=(1.0, 2.0, 0.5), **options):
     return network, train(network, training, validation, out=out, callbacks=callbacks, **options)
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_several_labels_and_class_weights_survive_a_stop(tmp_path):
     unbroken, history = train_several(tmp_path / "unbroken")
     assert {"average_precision", "roc_auc", "val_average_precision", "val_roc_auc", "val_loss"} <= history.keys()
