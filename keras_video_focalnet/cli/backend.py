@@ -1,6 +1,7 @@
 """Imports Keras with an installed backend, and without the messages of its start."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -10,11 +11,17 @@ from keras_video_focalnet.utils.backend import choose_backend, tell_choice
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # Below this level the user wants to read what TensorFlow writes.
 _QUIET = "2"
+# Nothing but what ends the process: where there is no GPU, its build for GPUs calls that an error each time. What goes
+# wrong in an operation is raised.
+_QUIETEST = "3"
 
 
 def quiet_start():
-    """Let TensorFlow's C++ code write errors alone, unless the user has set its level; nothing is imported."""
-    os.environ.setdefault(LOG_LEVEL, _QUIET)
+    """Let TensorFlow write no more than what ends the process, and the libraries around it errors alone, unless the
+    user has set a level; nothing is imported.
+    """
+    if os.environ.setdefault(LOG_LEVEL, _QUIETEST) >= _QUIET:
+        logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def import_keras():

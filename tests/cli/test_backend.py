@@ -114,7 +114,8 @@ def test_a_keras_json_without_end_says_nothing(machine):
 def test_tensorflows_log_level_is_a_default_only(monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     quiet_start()
-    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
+    assert logging.getLogger("absl").level == logging.ERROR
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     quiet_start()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
