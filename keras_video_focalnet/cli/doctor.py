@@ -109,15 +109,25 @@ def examine():
         "system": [f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"],
         "processor": [processor()],
         "backend": [problem or keras.backend.backend(), f"installed: {', '.join(installed_backends()) or 'none'}"],
-        "devices": ["unknown"] if problem else devices(keras.backend.backend()),
-        "variables": variables(),
-        "versions": versions(),
-        "extras": extras(),
-        "cache": cache(),
-        "decoders": decoders(),
+        "devices": ["unknown"] if problem else _examined(devices, keras.backend.backend()),
+        "variables": _examined(variables),
+        "versions": _examined(versions),
+        "extras": _examined(extras),
+        "cache": _examined(cache),
+        "decoders": _examined(decoders),
     }
+    if not problem and keras.backend.backend() not in BACKENDS:
+        report["backend"].append(f"not tested: the package is made for {', '.join(BACKENDS)}")
     healthy, verdict = (False, "not run: no backend works") if problem else self_test()
     return report | {"self-test": [verdict]}, healthy
+
+
+def _examined(section, *arguments):
+    """The lines of a section, or what went wrong: a broken installation is what is to be told of."""
+    try:
+        return section(*arguments)
+    except Exception as error:
+        return [f"cannot be found out ({type(error).__name__}: {error})"]
 
 
 def processor(path="/proc/cpuinfo"):

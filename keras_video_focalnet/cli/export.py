@@ -4,7 +4,8 @@ import json
 
 import click
 
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_network, model_and_weights
+from keras_video_focalnet.cli.backend import NOISE, error_stream_held_back
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_named
 from keras_video_focalnet.exporting.formats import FORMATS
 
 PRECISIONS = tuple(dict.fromkeys(name for entry in FORMATS.values() for name in entry.tolerances))
@@ -38,22 +39,22 @@ def export(model, weights, out, format, precision, input_dtype, frames, calibrat
     The file takes pixels and contains its class names. It is compared with the model before it gets its name.
     `video-focalnet predict --model FILE VIDEO` runs it.
     """
-    model, weights = model_and_weights(model, weights)
     try:
-        network = load_network(model, weights)
+        network, _, _ = load_named(model, weights)
         from keras_video_focalnet.exporting.export import export as write
 
-        report = write(
-            network,
-            out,
-            format=format,
-            precision=precision,
-            input_dtype=input_dtype,
-            frames=frames,
-            calibration=list(calibrate) or None,
-            clips=list(compare_on) or None,
-            labels=labels,
-        )
+        with error_stream_held_back(NOISE):
+            report = write(
+                network,
+                out,
+                format=format,
+                precision=precision,
+                input_dtype=input_dtype,
+                frames=frames,
+                calibration=list(calibrate) or None,
+                clips=list(compare_on) or None,
+                labels=labels,
+            )
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:

@@ -5,6 +5,7 @@ import os
 
 import click
 
+from keras_video_focalnet.cli.backend import NOISE, error_stream_held_back
 from keras_video_focalnet.data.clip_rule import clip_rule
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.utils.checks import did_you_mean
@@ -80,8 +81,8 @@ def build(model, **arguments):
     return registry.find_family(model).function(builder)(**arguments)
 
 
-def load_network(model, weights):
-    """Build or load the model that the options name."""
+def load_network(model, weights, option="--weights"):
+    """Build or load the model that the options name; `option` is the one that names its file, if it comes of one."""
     if weights.lower() == "none":
         raise ValueError(
             "--weights none would classify with random weights, which says nothing about the video; pass published "
@@ -92,10 +93,10 @@ def load_network(model, weights):
     import_keras()
     if not is_path(weights):
         return build(model, weights=weights)
-    path = find_weights(weights)
+    path = find_weights(weights, option.removeprefix("--"))
     if is_exported(path):
         raise ValueError(
-            f"--weights {weights} is an exported model, which only runs: `video-focalnet predict --model {weights}` "
+            f"{option} {weights} is an exported model, which only runs: `video-focalnet predict --model {weights}` "
             "runs it. Pass the .keras file or the run that it was exported from."
         )
     if not holds_model(path) and run_of(path).get("architecture") is None:
@@ -106,10 +107,17 @@ def load_network(model, weights):
     taken, given = network.input_shape, network.output_shape
     if not isinstance(taken, tuple) or len(taken) != 5 or taken[-1] != 3 or len(given) != 2:
         raise ValueError(
-            f"--weights {weights} is a model from {taken} to {given}; pass one that takes (batch, frames, height, "
+            f"{option} {weights} is a model from {taken} to {given}; pass one that takes (batch, frames, height, "
             "width, 3) and gives (batch, classes)."
         )
     return network
+
+
+def load_named(model, weights):
+    """Build or load what `--model` and `--weights` name, and give it with the name of the model and of the weights."""
+    option = "--weights" if model in model_names() else "--model"
+    model, weights = model_and_weights(model, weights)
+    return load_network(model, weights, option), model, weights
 
 
 def load_either(model, weights):
@@ -123,8 +131,7 @@ def load_either(model, weights):
     if exported:
         network, weights = load_file(model), model
     else:
-        model, weights = model_and_weights(model, weights)
-        network = load_network(model, weights)
+        network, model, weights = load_named(model, weights)
     name = network.name if exported or holds_model(weights) else model
     return network, {"model": name, "weights": without_secret(os.fspath(weights))}
 
@@ -133,7 +140,8 @@ def load_file(model):
     """Load what `export` wrote."""
     from keras_video_focalnet.exporting.runtime import load_exported
 
-    network = load_exported(model)
+    with error_stream_held_back(NOISE):
+        network = load_exported(model)
     if network.contract.outputs == ("features",):
         raise ValueError(f"--model {model} gives features, no classes; pass one that was exported with its classifier.")
     return network

@@ -3,7 +3,7 @@
 import click
 
 from keras_video_focalnet.cli.libraries import job_of_a_command, library_options, ray_address, tell
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, is_exported, load_network, model_and_weights
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, is_exported, load_named
 
 
 @click.command()
@@ -46,7 +46,7 @@ def score(videos, out, model, weights, ray, address, **options):
 def _network(model, weights):
     """The model that the options name; of an exported file that gives features too."""
     if not is_exported(model):
-        return load_network(*model_and_weights(model, weights))
+        return load_named(model, weights)[0]
     if weights is not None:
         raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
     from keras_video_focalnet.exporting.runtime import load_exported

@@ -1,6 +1,7 @@
 """`video-focalnet train` trains a model on a folder or a list of videos; `predict` takes the result."""
 
 import contextlib
+import json
 import warnings
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def train(out, resume, **given):
     from keras_video_focalnet.cli.backend import import_keras
 
     try:
-        import_keras()
+        import_keras(begun_with(out) if resume else None)
         from keras_video_focalnet.training.run import TrainingInterrupted
         from keras_video_focalnet.training.train import run_training
     except ImportError as error:
@@ -89,6 +90,15 @@ def train(out, resume, **given):
         raise SystemExit(128 + interruption.number) from None
     except (ImportError, OSError, ValueError, ArithmeticError) as error:
         raise click.ClickException(in_options(str(error), train.params)) from error
+
+
+def begun_with(out):
+    """The backend that a run was begun with; None where its folder does not say."""
+    try:
+        return json.loads((out / "config.json").read_text())["versions"]["backend"]
+    except (OSError, ValueError, LookupError, TypeError):
+        # What is wrong with it is told when the run goes on.
+        return None
 
 
 def _check_options(val, val_split, val_rows, multi_label, balanced, class_weights, **others):

@@ -55,5 +55,6 @@ def clip_sides(like: Any) -> tuple[int | None, int | None, int | None]:
     """Frames, height and width of the clips that a model takes; None where it takes any."""
     shape = getattr(like, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) not in (4, 5) or shape[-1] != 3:
-        raise fail("like", "a model of clips, (batch, frames, height, width, 3), or an exported file's", like)
+        expected = "a model of clips, (batch, frames, height, width, 3), or an exported file's"
+        raise fail("like", expected, like, "pass num_frames= and size= in its place")
     return shape[-4:-1]

@@ -43,7 +43,7 @@ def read_from_memory(frames, indices, transform: Callable, start, end, fps) -> n
     if isinstance(pictures, range):
         pictures = {number: transform(as_picture(frames[pictures[number]], pictures[number])) for number in set(chosen)}
     if len({pictures[number].shape for number in chosen}) > 1:
-        raise ValueError("the frames of path differ in size; pass frames of one size.")
+        raise ValueError("the frames differ in size; pass frames of one size.")
     return np.stack([pictures[number] for number in chosen])
 
 
@@ -62,7 +62,7 @@ def as_picture(frame: Any, number: int) -> np.ndarray:
     picture = np.asarray(frame)
     if picture.dtype.kind not in "uifb" or picture.ndim != 3 or picture.shape[-1] != 3 or not picture.size:
         raise ValueError(
-            f"frame {number} of path must have shape (height, width, 3), received {_told(frame, picture)}; pass one "
+            f"frame {number} must have shape (height, width, 3), received {_told(frame, picture)}; pass one "
             "clip as (frames, height, width, 3), one picture as picture[None], and grey frames with their channel "
             "repeated three times."
         )
@@ -70,7 +70,7 @@ def as_picture(frame: Any, number: int) -> np.ndarray:
         pixels = picture.astype(np.uint8)
     if picture.dtype != np.uint8 and not (pixels == picture).all():
         raise ValueError(
-            f"frame {number} of path must hold whole pixels of 0 to 255, received {picture.dtype} values of "
+            f"frame {number} must hold whole pixels of 0 to 255, received {picture.dtype} values of "
             f"{picture.min():.3g} to {picture.max():.3g}; pixels of 0 to 1 become these by "
             "(255 * frames).round().astype('uint8')."
         )

@@ -79,6 +79,9 @@ def beginnings(data: bytes, codec: str, extradata: bytes | None) -> Iterator[byt
 
 def has_more_units(data: bytes, codec: str, extradata: bytes | None, most: int) -> bool:
     """Whether a packet has more than `most` units."""
+    if len(data) <= 2 * most:
+        # The smallest unit has a byte, and its length another.
+        return False
     if not _has_lengths(codec, extradata):
         return data.count(START) > most
     # Units inside others count too.
@@ -86,17 +89,26 @@ def has_more_units(data: bytes, codec: str, extradata: bytes | None, most: int) 
     return units > most or data.count(START) > most
 
 
-def sequence_units(data: bytes, codec: str, extradata: bytes | None) -> Iterator[bytes]:
+def sequence_units(data: bytes, codec: str, extradata: bytes | None) -> list[bytes]:
     """Those of `beginnings` that are sequence parameter sets, found faster; also those that follow a start code inside
     a unit, where FFmpeg finds them too.
     """
     if not _has_lengths(codec, extradata):
-        yield from _after_codes(data, codec, 0, len(data))
-        return
-    for first, length in _with_lengths(data, extradata[WIDTHS[codec]]):
-        if data[first] in SEQUENCE_SETS[codec]:
-            yield data[first : first + min(length, LONGEST_SET)]
-        yield from _after_codes(data, codec, first, first + length)
+        return list(_after_codes(data, codec, 0, len(data)))
+    found, firsts, has_codes = [], SEQUENCE_SETS[codec], data.find(START) >= 0
+    # As `_with_lengths`, for every packet of a video.
+    width, place = (extradata[WIDTHS[codec]] & 3) + 1, 0
+    end = len(data) - width
+    while place < end:
+        length = int.from_bytes(data[place : place + width], "big")
+        place += width
+        if length:
+            if data[place] in firsts:
+                found.append(data[place : place + min(length, LONGEST_SET)])
+            if has_codes:
+                found += _after_codes(data, codec, place, place + length)
+            place += length
+    return found
 
 
 def _after_codes(data, codec, first, end):

@@ -99,6 +99,8 @@ def check_held(path: VideoPath, size: int, told: SequenceSet) -> None:
 class _Bits:
     """The bits of a unit, without the bytes that keep start codes out of it."""
 
+    __slots__ = ("_number", "_left")
+
     def __init__(self, unit, skip):
         data = unit[skip:].replace(b"\0\0\3", b"\0\0")
         self._number, self._left = int.from_bytes(data, "big"), 8 * len(data)
@@ -115,9 +117,14 @@ class _Bits:
     def ue(self):
         """The next unsigned Exp-Golomb code: as many zeros as bits follow the first 1."""
         zeros = self._left - self._number.bit_length()
-        if zeros > 32:
+        left = self._left - 2 * zeros - 1
+        if zeros > 32 or left < 0:
             raise IndexError
-        return self.read(2 * zeros + 1) - 1
+        # As `read`, which the slices of every packet would call several times.
+        code = self._number >> left
+        self._number ^= code << left
+        self._left = left
+        return code - 1
 
     def number(self, most):
         """The next unsigned Exp-Golomb code, if it is `most` at most."""

@@ -188,7 +188,8 @@ class OpenVideo:
                         f"{self.path} has a packet of more than {MOST_UNITS} units; it is damaged or made to do harm: "
                         "copy or download it again."
                     )
-                self._check_references(sequence_units(data, codec, extradata))
+                if units := sequence_units(data, codec, extradata):
+                    self._check_references(units)
                 if packet.has_sidedata(NEW_HEADER):
                     self._check_references(sets_of_header(codec, bytes(packet.get_sidedata(NEW_HEADER))))
             yield packet

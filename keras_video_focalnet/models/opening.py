@@ -14,15 +14,18 @@ from keras_video_focalnet.models import registry
 from keras_video_focalnet.models.around import gives_logits, labels_inside, last_operation
 from keras_video_focalnet.models.classifier import VideoClassifier
 from keras_video_focalnet.models.cloning import take_weights
+from keras_video_focalnet.weights.addresses import is_address
 from keras_video_focalnet.weights.errors import WeightsFileError, named_errors
 from keras_video_focalnet.weights.files import DESCRIPTIONS, sniff
-from keras_video_focalnet.weights.formats import is_exported
+from keras_video_focalnet.weights.formats import is_exported, is_path
 from keras_video_focalnet.weights.model_bounds import check_described_model, check_whole_model
 from keras_video_focalnet.weights.run_folder import find_weights, numbered, run_of, score_activation
 from keras_video_focalnet.weights.safetensors_file import read_safetensors
 
 # What Keras tells of a model beside its class and configuration, and what making it anew does not need.
 _NOT_NEEDED = ("compile_config", "build_config")
+# Kinds of files that may hold weights.
+_OF_WEIGHTS = {"zip", "hdf5", "safetensors", "pickle"}
 
 
 def open_model(path: str | os.PathLike) -> keras.Model:
@@ -115,6 +118,7 @@ def _builder_of(model):
 
 def _open(path, name):
     """The model at a path as it was saved or trained, and what is known of the run that it is of."""
+    _check_no_builder(path, name)
     path = find_weights(path, name)
     if is_exported(path):
         raise ValueError(
@@ -131,10 +135,27 @@ def _open(path, name):
     builder = registry.trained_builder(path) if run else None
     if builder is not None:
         return registry.find_family(builder.name).function(builder)(weights=path), run
+    kind = sniff(path)
+    if kind not in _OF_WEIGHTS:
+        raise ValueError(
+            f"{name}={str(path)!r} is {DESCRIPTIONS[kind]}, and no model; pass the folder of a training run, or what "
+            "model.save wrote."
+        )
     raise ValueError(
         f"{name}={str(path)!r} holds weights and does not say of which model; pass the .keras file of the whole model, "
         f"or build the model and load them: load_weights(model, {str(path)!r})."
     )
+
+
+def _check_no_builder(path, name):
+    """Raise where a builder is named in place of a model."""
+    if os.path.exists(path) or is_path(path) or is_address(path):
+        return
+    try:
+        builder = registry.find_builder(path).name
+    except ValueError:
+        return
+    raise ValueError(f"{name}={path!r} names a builder, and no file; pass the model that it makes, {builder}().")
 
 
 def _load_whole(path):

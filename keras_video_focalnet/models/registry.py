@@ -286,7 +286,7 @@ def find_entry(architecture: str, weights: str) -> Entry:
         ):
             return entry
     names = ", ".join(repr(entry.name) for entry in published)
-    meant = did_you_mean(weights, [entry.name for entry in published])
+    meant = did_you_mean(weights, [*(entry.name for entry in published), *os.listdir()])
     raise ValueError(
         f"weights={weights!r} is not published for {builder.name}{meant or '.'} "
         f"Use {f'one of {names}, or ' if names else ''}the path or URL of a weights file, or None for random weights."

@@ -17,7 +17,7 @@ from keras_video_focalnet.models.opening import reopen
 from keras_video_focalnet.training.recipe import FINETUNE, RENAMED, Recipe, get_recipe
 from keras_video_focalnet.utils.deprecation import rename_keys
 from keras_video_focalnet.utils.files import atomic_write
-from keras_video_focalnet.weights.addresses import without_secret
+from keras_video_focalnet.weights.addresses import is_address, without_any_secret, without_secret
 from keras_video_focalnet.weights.formats import is_path
 from keras_video_focalnet.weights.run_folder import trained_shape
 
@@ -102,6 +102,11 @@ def check_places(config: Mapping[str, Any], names: Iterable[str], out: Path) -> 
 def _trained_before(given):
     """The builder and the weights in place of a model that is named by the run that trained it."""
     model, weights = given.get("model"), given.get("weights")
+    if is_address(model):
+        raise ValueError(
+            f"model={without_any_secret(model)!r} is an address; pass it as weights= with the model that it is of, or "
+            "download it and pass its path."
+        )
     if not _is_place("model", model):
         return {}
     if weights is not None:
@@ -120,6 +125,7 @@ def _is_place(name: str, value: Any) -> bool:
         with contextlib.suppress(ValueError):
             registry.find_builder(os.fspath(value))
             return False
+        return is_path(value)
     return True
 
 
@@ -180,6 +186,11 @@ def check_same_settings(now: Mapping[str, Any], before: Mapping[str, Any], out: 
 
 def _check_same(name, value, before, out):
     if _plain(value) != _plain(before):
+        if name == "backend":
+            raise ValueError(
+                f"backend is {value!r}, but the run in {out} was begun with {before!r}; set the environment variable "
+                f"KERAS_BACKEND={before} and resume, or begin anew in another folder."
+            )
         raise ValueError(
             f"{name} is {value!r}, but the run in {out} was begun with {before!r}; resume with that, or begin anew in "
             "another folder."

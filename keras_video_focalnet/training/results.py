@@ -51,7 +51,13 @@ def load_best(model: keras.Model, out: str | os.PathLike) -> None:
     Raises:
         FileNotFoundError: No epoch of that run has ended yet.
     """
-    state = read_safetensors(Path(out) / BEST)
+    path = Path(out).expanduser() / BEST
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"out={os.fspath(out)!r} holds no {BEST}: it is not the folder of a run, or no epoch of it has ended; pass "
+            "the folder that train wrote to."
+        )
+    state = read_safetensors(path)
     model.set_weights([state[name] for name in sorted(state)])
 
 
@@ -125,5 +131,5 @@ def _summary(history, out, sources):
         "files": files,
     }
     if MODEL in files:
-        summary["command"] = f"video-focalnet predict --weights {shlex.quote(str(out / MODEL))} VIDEO"
+        summary["command"] = f"video-focalnet predict --weights {shlex.quote(os.path.abspath(out / MODEL))} VIDEO"
     return summary

@@ -16,12 +16,15 @@ OTHER_BACKENDS = ("numpy", "openvino")
 _untold: list[str] = []
 
 
-def choose_backend() -> str:
+def choose_backend(begun_with: str | None = None) -> str:
     """Make sure that Keras finds an installed backend when it is imported.
 
     The choice is the first of these that there is: the backend of Keras if it is imported already, `KERAS_BACKEND`, the
     backend that `keras.json` (in `KERAS_HOME` or `~/.keras`) names, and the first installed one of tensorflow, jax and
     torch. For the last of these `KERAS_BACKEND` is set, and `tell_choice` says so where there was something to choose.
+
+    Args:
+        begun_with: The backend that what goes on was begun with; where it is installed, it stands before `keras.json`.
 
     Returns:
         The backend's name.
@@ -35,6 +38,9 @@ def choose_backend() -> str:
     if named:
         _check("KERAS_BACKEND", named)
         return named
+    if begun_with in BACKENDS and is_installed(begun_with):
+        os.environ["KERAS_BACKEND"] = begun_with
+        return begun_with
     path = _keras_json()
     configured = _backend_in(path)
     # Keras itself writes "tensorflow" into a new keras.json, even where TensorFlow is not installed. So such an entry

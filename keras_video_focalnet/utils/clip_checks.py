@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-READ = "model.read(path), or read_clip(path, like=model), reads the clip that the model takes"
+READ = "read_clip(path, like=model) reads the clip that the model takes"
 
 # Where the axes (batch, frames, height, width, channels) may have been left, and what brings them to their places.
 _LAYOUTS = {

@@ -101,7 +101,7 @@ def fetch_state(
 
 def fetch_undoer(url: str, file_name: str | None = None) -> Callable[[], None]:
     """Remembers what the cache holds of an address, so that a fetch of it can be undone."""
-    check_address(url, f"weights={url!r}")
+    check_address(url, "weights", url)
     cache = cache_dir()
     converted = cache / (file_name or _converted_name(without_secret(url)))
     record = _record_path(converted)
@@ -143,7 +143,7 @@ def is_offline() -> bool:
 def _address(url: str, use_base_url: bool) -> str:
     base = os.environ.get(BASE_URL_VARIABLE) if use_base_url else None
     address = f"{base.rstrip('/')}/{PurePosixPath(urlsplit(url).path).name}" if base else url
-    check_address(address, f"{BASE_URL_VARIABLE}={base!r}" if base else f"url={url!r}")
+    check_address(address, *((BASE_URL_VARIABLE, base) if base else ("url", url)))
     return address
 
 

@@ -18,6 +18,7 @@ import textwrap
 from pathlib import Path
 from urllib.parse import unquote
 
+from keras_video_focalnet.weights.addresses import without_secret
 from keras_video_focalnet.weights.download import OFFLINE_VARIABLE, check_sha256, file_sha256, is_offline
 from keras_video_focalnet.weights.errors import WeightsDownloadError, WeightsFileError
 from keras_video_focalnet.weights.formats import SUFFIXES
@@ -38,7 +39,8 @@ def fetch_from_hub(address: str, sha256: str | None = None) -> tuple[Path, str]:
     match = _ADDRESS.fullmatch(address)
     if match is None:
         raise ValueError(
-            f"weights={address!r} names no repository; write hf://user/repository, with @revision and /file as needed."
+            f"weights={without_secret(address)!r} names no repository; write hf://user/repository, with @revision and "
+            "/file as needed."
         )
     check_sha256(sha256)
     try:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from keras_video_focalnet.utils.checks import did_you_mean
+from keras_video_focalnet.weights.addresses import is_address, without_any_secret
 from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.keras3_file import MAX_CONFIG_BYTES, read_keras_config
 from keras_video_focalnet.weights.safetensors_file import read_safetensors_metadata
@@ -40,6 +41,12 @@ def find_weights(path: str | os.PathLike, name: str = "weights") -> Path:
     That is the model of the best epoch, its weights while the run goes on, or the newest checkpoint. `name` is what
     errors call the argument.
     """
+    if is_address(path) and not os.path.exists(path):
+        raise FileNotFoundError(
+            f"{name}={without_any_secret(path)!r} is an address, where a file or folder of this machine is wanted; "
+            "download it and pass its path, or give weights that lie there to the function that builds their model, "
+            "as its weights."
+        )
     path = Path(path).expanduser()
     if not path.is_dir():
         if not path.is_file():

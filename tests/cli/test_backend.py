@@ -56,6 +56,16 @@ def test_keras_json_wins_over_what_is_installed(machine):
     assert os.environ["KERAS_BACKEND"] == ""
 
 
+@pytest.mark.parametrize("keras_json", [None, '{"backend": "tensorflow"}'])
+def test_what_goes_on_has_the_backend_that_it_was_begun_with(machine, keras_json):
+    machine(("tensorflow", "jax", "torch"), keras_json=keras_json)
+    assert backend.choose_backend(begun_with="torch") == os.environ["KERAS_BACKEND"] == "torch"
+    machine(("tensorflow", "jax"), variable="jax")
+    assert backend.choose_backend(begun_with="tensorflow") == "jax"
+    machine(("jax",))
+    assert backend.choose_backend(begun_with="torch") == "jax"
+
+
 def test_keras_json_at_home(machine, monkeypatch, tmp_path):
     machine(("tensorflow", "torch"))
     (tmp_path / ".keras").mkdir()
@@ -185,11 +195,11 @@ def run(code):
 def test_what_is_held_back_is_shown_only_where_an_exception_comes():
     code = (
         "import os\n"
-        "from keras_video_focalnet.cli.backend import _error_stream_held_back\n"
-        "with _error_stream_held_back():\n"
+        "from keras_video_focalnet.cli.backend import error_stream_held_back\n"
+        "with error_stream_held_back():\n"
         "    os.write(2, b'noise ')\n"
         "os.write(2, b'after ')\n"
-        "with _error_stream_held_back():\n"
+        "with error_stream_held_back():\n"
         "    os.write(2, b'cause ')\n"
         "    raise RuntimeError('effect')\n"
     )
@@ -199,12 +209,35 @@ def test_what_is_held_back_is_shown_only_where_an_exception_comes():
     assert "RuntimeError: effect" in error
 
 
+def test_lines_of_noise_are_left_out():
+    code = (
+        "import os\n"
+        "from keras_video_focalnet.cli.backend import NOISE, error_stream_held_back\n"
+        "with error_stream_held_back(NOISE):\n"
+        "    os.write(2, b'I0000 00:00:1795.1 3 port.cc:153] on.\\nnews\\nINFO: Created TensorFlow Lite XNNPACK\\n')\n"
+    )
+    assert run(code).stderr == "news\n"
+
+
+@pytest.mark.parametrize(("level", "told"), [(None, ""), ("0", "noise")])
+def test_tensorflow_is_imported_quietly_by_whomever(tmp_path, level, told):
+    (tmp_path / "tensorflow.py").write_text("import os\nos.write(2, b'noise')\nvalue = 3\n")
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(tmp_path)!r}); os.environ.pop('TF_CPP_MIN_LOG_LEVEL', None)\n"
+        f"os.environ.update({ {} if level is None else {'TF_CPP_MIN_LOG_LEVEL': level} })\n"
+        "from keras_video_focalnet.cli.backend import quiet_start; quiet_start(); quiet_start()\n"
+        "import tensorflow; print(tensorflow.value)\n"
+    )
+    done = run(code)
+    assert (done.stdout, done.stderr) == ("3\n", told)
+
+
 def test_no_error_stream_at_all():
     code = (
         "import os\n"
-        "from keras_video_focalnet.cli.backend import _error_stream_held_back\n"
+        "from keras_video_focalnet.cli.backend import error_stream_held_back\n"
         "os.close(2)\n"
-        "with _error_stream_held_back():\n"
+        "with error_stream_held_back():\n"
         "    print('done')\n"
     )
     assert run(code).stdout == "done\n"

@@ -37,6 +37,18 @@ def test_a_sound_installation(report):
     assert re.fullmatch(r"passed in \d+\.\d s: .*", report["self-test"][0])
 
 
+def test_a_section_that_fails_is_told(monkeypatch):
+    def fails(*_):
+        raise PermissionError("no access")
+
+    monkeypatch.setattr(doctor, "cache", fails)
+    monkeypatch.setattr(doctor, "devices", fails)
+    monkeypatch.setattr(doctor, "self_test", lambda: (True, "passed"))
+    report, healthy = doctor.examine()
+    assert healthy and report["decoders"]
+    assert report["cache"] == report["devices"] == ["cannot be found out (PermissionError: no access)"]
+
+
 def test_the_template_of_reports_shows_every_section():
     text = (ROOT / ".github" / "ISSUE_TEMPLATE" / "bug_report.md").read_text()
     shown = re.findall(r"^([a-z-]+) {2,}\S", text, re.MULTILINE)

@@ -96,12 +96,12 @@ def test_a_path_in_an_array_of_no_axes_is_a_path(numbered):
     [
         (
             np.zeros((8, 32, 32), "uint8"),
-            r"frame 0 of path must have shape .* received \(32, 32\).*repeated three",
+            r"frame 0 must have shape .* received \(32, 32\).*repeated three",
         ),
         (np.zeros((8, 32, 32, 1), "uint8"), r"received \(32, 32, 1\)"),
         (np.zeros((1, 8, 32, 32, 3), "uint8"), r"received \(8, 32, 32, 3\); pass one clip as \(frames, height"),
         (np.zeros((32, 32, 3), "uint8"), r"received \(32, 3\).*one picture as picture\[None\]"),
-        (["a.jpg", "b.jpg"], r"frame 0 of path must have shape \(height, width, 3\), received 'a.jpg'"),
+        (["a.jpg", "b.jpg"], r"frame 0 must have shape \(height, width, 3\), received 'a.jpg'"),
         (np.full((8, 32, 32, 3), 0.5), r"whole pixels of 0 to 255, received float64 values of 0.5 to 0.5; pixels of 0"),
         (np.full((8, 32, 32, 3), -1), "whole pixels of 0 to 255, received int64 values of -1 to -1"),
         (np.full((8, 32, 32, 3), np.nan), "whole pixels of 0 to 255, received float64 values of nan"),
@@ -121,7 +121,7 @@ def test_windows_and_sizes_that_are_not_there(frames):
         read_frames(frames, [100])
     with pytest.raises(ValueError, match="fps must be a number above 0, received 0"):
         read_clip(frames, fps=0)
-    with pytest.raises(ValueError, match="the frames of path differ in size"):
+    with pytest.raises(ValueError, match="the frames differ in size"):
         read_frames([frames[0], frames[1][:20]])
 
 
@@ -138,5 +138,5 @@ def test_a_clip_like_that_of_a_model(numbered):
     for like in (object(), {"input_shape": (8, 64, 64, 3)}):
         with pytest.raises(ValueError, match="like must be a model of clips"):
             read_clip(numbered, like=like)
-    with pytest.raises(FileNotFoundError, match="like='nano': there is no such file"):
+    with pytest.raises(ValueError, match="like='nano' names a builder, and no file; pass the model"):
         read_clip(numbered, like="nano")

@@ -2,10 +2,10 @@
 
     python -m tests.newcomer.run --fresh torch
 
-makes a wheel and a fresh environment with one backend, and does there what the README has under "Predict". Then it adds
-the extras of the other chapters (with TensorFlow, which `export` needs) and does all of the README: each command and
-each Python block, in a folder that has a video and folders of training videos. What needs a download or the clone says
-so in the README and is left out.
+makes a wheel and a fresh environment with one backend, and does there what the README has, in a folder that has a video
+and folders of training videos: each command and each Python block, those that are indented in the text too. Before a
+chapter it adds the extras which that needs. So all before "Export", which needs TensorFlow, is done with one backend
+alone. What needs a download or the clone says so in the README and is left out.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import venv
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A command between backticks in the text.
-INLINE = re.compile(r"`(video-focalnet (?:train|predict|evaluate|export|models|doctor)[^`]*)`")
+INLINE = re.compile(r"`(video-focalnet (?:train|predict|evaluate|score|prepare|timeline|export|models|doctor)[^`]*)`")
 
 
 def steps(text):
@@ -64,15 +65,20 @@ def make_videos(folder):
             file.mux(stream.encode())
 
 
-def chapter(text, name):
-    """The text of a README from one heading to the next."""
-    return re.search(rf"^## {name}\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)[1]
+# What the chapters from one of these on need besides a backend.
+EXTRAS = {"Fine-tune": "train,evaluate", "Export": "tensorflow,export"}
 
 
-def do(text, folder, python, environment, program=()):
+def parts(text):
+    """The text of a README, divided where further extras are needed: pairs of those and of a part."""
+    first, *others = re.split(rf"^## ({'|'.join(EXTRAS)})\n", text, flags=re.MULTILINE)
+    return [("", first)] + [(EXTRAS[name], part) for name, part in zip(others[::2], others[1::2], strict=True)]
+
+
+def do(text, folder, python, environment, program=(), before=()):
     """Do every step of a README's text in a folder: the commands in turn, then the Python blocks as one script, since
-    later ones go on from earlier ones. `program` stands for `video-focalnet`, by default the module. Returns the number
-    of blocks; a CalledProcessError tells which step failed.
+    later ones go on from earlier ones, and from the blocks `before`. `program` stands for `video-focalnet`, by default
+    the module. Returns the blocks; a CalledProcessError tells which step failed.
     """
     program = program or (python, "-m", "keras_video_focalnet")
     blocks = [step for kind, step in steps(text) if kind == "python"]
@@ -80,10 +86,10 @@ def do(text, folder, python, environment, program=()):
         if kind == "shell":
             print(f"$ {step}", flush=True)
             subprocess.run([*program, *step.split()[1:]], cwd=folder, env=environment, check=True)
-    (folder / "blocks.py").write_text("".join(blocks))
+    (folder / "blocks.py").write_text("".join([*before, *blocks]))
     print("$ python blocks.py", flush=True)
     subprocess.run([python, "blocks.py"], cwd=folder, env=environment, check=True)
-    return len(blocks)
+    return blocks
 
 
 def make_wheel(folder):
@@ -92,6 +98,28 @@ def make_wheel(folder):
     subprocess.run([*command, "-w", folder, ROOT], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def install_wheel(folder):
+    """Make an environment whose packages are those of the running Python, but for ours, of which it has the wheel.
+
+    Returns its Python, and what begins a command.
+    """
+    venv.create(folder, with_pip=False)
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    python, site = programs / "python", sysconfig.get_path("purelib")
+    own = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    # What is found first is the wheel, and not the clone, which the running Python knows by a path.
+    Path(own, "others.pth").write_text(f"{site}\n")
+    wheel = make_wheel(folder / "wheels")
+    command = [sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check", "install"]
+    subprocess.run([*command, "--no-deps", "--force-reinstall", wheel], env=clean_environment(), check=True)
+    return python, (programs / "video-focalnet",)
 
 
 def install(python, wheel, extras):
@@ -125,10 +153,16 @@ def main():
         text = (ROOT / "README.md").read_text()
         environment = clean_environment(HOME=str(home), XDG_CACHE_HOME=str(home / "cache"))
         install(python, wheel, backend)
-        do(chapter(text, "Predict"), work, python, environment, program)
-        install(python, wheel, "tensorflow,train,evaluate,export")
-        # Now there may be two backends, of which the variable chooses.
-        do(text, work, python, environment | {"KERAS_BACKEND": backend}, program)
+        before = []
+        for extras, part in parts(text):
+            if extras:
+                install(python, wheel, extras)
+            if "tensorflow" in extras:
+                # Now there may be two backends, of which the variable chooses.
+                environment |= {"KERAS_BACKEND": backend}
+            blocks = do(part, work, python, environment, program, before)
+            # What later parts go on from is in the first; those of others are done once.
+            before = before or blocks
     print(f"The README runs from top to bottom on {backend}.")
 
 

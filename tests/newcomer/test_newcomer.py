@@ -9,7 +9,7 @@ import keras
 import pytest
 
 from keras_video_focalnet.cli.main import main
-from tests.newcomer.run import ROOT, chapter, clean_environment, do, make_videos, steps
+from tests.newcomer.run import ROOT, clean_environment, do, install_wheel, make_videos, parts, steps
 
 HELP = Path(__file__).parent / "help"
 
@@ -20,12 +20,9 @@ def test_the_readme_from_top_to_bottom(tmp_path):
     pytest.importorskip("ai_edge_litert")
     pytest.importorskip("tensorflow")
     make_videos(tmp_path)
-    # As it is installed: not the clone, but the package is to be found.
-    installed = tmp_path / "installed"
-    installed.mkdir()
-    (installed / "keras_video_focalnet").symlink_to(ROOT / "keras_video_focalnet")
-    environment = clean_environment(PYTHONPATH=str(installed), KERAS_BACKEND="torch")
-    assert do((ROOT / "README.md").read_text(), tmp_path, sys.executable, environment) == 4
+    python, program = install_wheel(tmp_path / "environment")
+    environment = clean_environment(KERAS_BACKEND="torch")
+    assert len(do((ROOT / "README.md").read_text(), tmp_path, python, environment, program)) == 4
     assert (tmp_path / "run" / "model.keras").exists() and (tmp_path / "run_of_python" / "model.keras").exists()
 
 
@@ -45,9 +42,11 @@ def test_the_steps_of_a_readme():
 
 
 @pytest.mark.backend_free
-def test_a_chapter_of_a_readme():
-    text = (ROOT / "README.md").read_text()
-    assert [kind for kind, _ in steps(chapter(text, "Predict"))] == ["python", "shell", "shell"]
+def test_the_parts_of_a_readme():
+    told = parts((ROOT / "README.md").read_text())
+    assert [extras for extras, _ in told] == ["", "train,evaluate", "tensorflow,export"]
+    kinds = [[kind for kind, _ in steps(text)] for _, text in told]
+    assert kinds == [["shell", "python", "shell", "shell"], ["shell"] * 4 + ["python"], ["python", "shell", "python"]]
 
 
 @pytest.mark.backend_free

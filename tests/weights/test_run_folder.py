@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from keras_video_focalnet import VideoFocalNetNano, VideoFocalNetT, list_models, load_weights, open_model
+from keras_video_focalnet import (
+    VideoFocalNetNano,
+    VideoFocalNetT,
+    export,
+    list_models,
+    load_best,
+    load_weights,
+    open_model,
+    read_clip,
+    train,
+)
 from keras_video_focalnet.cli.main import main
 from keras_video_focalnet.models.opening import describe_model
 from keras_video_focalnet.training.checkpoint import CheckpointFolder
@@ -162,16 +172,45 @@ def test_a_configuration_that_says_nothing_or_wrong(run, tmp_path, content):
     assert VideoFocalNetNano(weights=tmp_path).labels is None
 
 
-def test_exported_files_and_misspelled_names_say_what_to_do(run, tmp_path):
+def test_exported_files_and_misspelled_names_say_what_to_do(run, tmp_path, monkeypatch):
     (tmp_path / "nano.onnx").touch()
     with pytest.raises(WeightsFileError, match=r"exported model, which only runs: load_exported\("):
         VideoFocalNetNano(weights=tmp_path / "nano.onnx")
     with pytest.raises(FileNotFoundError, match=r"there is no such file, did you mean 'best.safetensors'\?"):
         VideoFocalNetNano(weights=run[0] / "bset.safetensors")
+    with pytest.raises(ValueError, match=r"path='nano' names a builder, and no file; pass .* VideoFocalNetNano\(\)"):
+        open_model("nano")
+    with pytest.raises(ValueError, match=r"config\.json' is a text file, and no model; pass the folder"):
+        open_model(run[0] / "config.json")
+    with pytest.raises(ValueError, match=r"architecture='nan' is not known, did you mean 'nano'\?"):
+        train("nan", "videos", out=tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="out='nope' holds no best.safetensors: .* pass the folder"):
+        load_best(VideoFocalNetNano(weights="camera_motion"), "nope")
+    monkeypatch.chdir(run[0].parent)
+    with pytest.raises(ValueError, match=rf"did you mean '{run[0].name}'\?"):
+        VideoFocalNetNano(weights=f"{run[0].name}n")
     with pytest.raises(ValueError, match=r"did you mean 'camera_motion'\? Use one of 'camera_motion'"):
         VideoFocalNetNano(weights="camera_moton")
     with pytest.raises(ValueError, match=r"architecture='tinny' is not known, did you mean 'tiny'\?"):
         list_models("tinny")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://me:s3cret@127.0.0.1:9/x.keras", "HTTPS://me:s3cret@h/x", "hf://me:s3cret@x/y", "https:/me:s3cret@h/x"],
+)
+def test_an_address_where_a_file_is_wanted(address, tmp_path):
+    functions = (
+        open_model,
+        lambda path: train(path, "videos", out=tmp_path / "run"),
+        lambda path: read_clip("video.mp4", like=path),
+        lambda path: export(path, tmp_path / "x.onnx"),
+        lambda path: VideoFocalNetNano(weights=path) if ":/m" in path or "hf" in path else open_model(path),
+    )
+    for function in functions:
+        with pytest.raises((ValueError, FileNotFoundError), match="is an address|names no repository") as caught:
+            function(address)
+        assert "s3cret" not in str(caught.value)
 
 
 def command(*arguments):
@@ -230,6 +269,14 @@ def test_messages_speak_of_options(tmp_path, monkeypatch, arguments, message):
     assert result.exit_code in (1, 2)
     assert message in " ".join(result.stderr.split())
     assert "weights=" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["export", "--out", "a.onnx"], ["predict", "a.mp4"]])
+def test_messages_name_the_option_that_was_typed(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    result = command(*arguments, "--model", "empty")
+    assert "--model empty is a folder without model.keras" in " ".join(result.stderr.split())
 
 
 def test_export_takes_it(run, monkeypatch, tmp_path):
