@@ -127,6 +127,13 @@ def score_videos(
         ['tilt down']
     """
     views = Views.parse(views)
+    if Path(out).suffix.lower() == ".csv":
+        raise ValueError(
+            f"out={str(out)!r} is the name of the CSV, and out is the table; pass a name such as "
+            f"{Path(out).with_suffix('.parquet').name!r}, and csv=True for the CSV beside it."
+        )
+    if features and top is not None:
+        raise ValueError(f"top={top} is of scores; leave it out with features=True.")
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     found = library_videos(videos, root, multi_label, split)
     workers = workers_or_cores(workers)
