@@ -85,12 +85,12 @@ def score_videos(
     Args:
         videos: A folder, a list file, a `VideoList`, or a sequence of paths, see `docs/score.md`.
         model: A Keras model of clips, such as a `VideoClassifier`, or what `load_exported` gives.
-        out: The Parquet file to write.
+        out: The Parquet file to write; a name that ends in `.csv` is refused.
         csv: Whether to write the same as CSV beside it, with one column a class, False by default.
         views: Clips x crops of each video, such as `"4x3"`; one clip and one crop by default. Scores are averaged.
         features: Whether to write what the classifier reads instead of scores, False by default.
         top: Integer >= 1: write the names and scores of the `top` highest classes, `top_labels` and `top_scores`,
-            instead of `scores`. None writes all.
+            instead of `scores`. None writes all. Not with `features`.
         labels: Names of the classes, or the name of a data set or a file with them; None for those of the model.
         batch_size: Integer >= 1, clips that a model takes at once, 8 by default.
         workers: Integer >= 0, processes that read videos, on Ray the processors of this machine; None for one a core.

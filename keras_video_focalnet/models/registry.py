@@ -286,7 +286,11 @@ def find_entry(architecture: str, weights: str) -> Entry:
         ):
             return entry
     names = ", ".join(repr(entry.name) for entry in published)
-    meant = did_you_mean(weights, [*(entry.name for entry in published), *os.listdir()])
+    beside = []
+    # The working folder may be gone, or closed to us.
+    with contextlib.suppress(OSError):
+        beside = os.listdir()
+    meant = did_you_mean(weights, [*(entry.name for entry in published), *beside])
     raise ValueError(
         f"weights={weights!r} is not published for {builder.name}{meant or '.'} "
         f"Use {f'one of {names}, or ' if names else ''}the path or URL of a weights file, or None for random weights."

@@ -35,13 +35,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def colours(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "colours.keras"
-    colour_model().save(path)
-    return str(path)
-
-
 def invoke(*arguments, **options):
     return CliRunner().invoke(main, ["timeline", *map(str, arguments)], **options)
 
