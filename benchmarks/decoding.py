@@ -30,7 +30,6 @@ from keras_video_focalnet.data.clip import read_clip, resize_and_crop
 from keras_video_focalnet.data.in_order import iterate_frames
 from keras_video_focalnet.data.sampling import sample_dense_indices, sample_frame_indices
 from keras_video_focalnet.data.video import open_video
-from keras_video_focalnet.data.video_index import forget_indices
 
 BATCH, FRAMES, SIZE, RATE, VIEWS = 8, 8, 224, 25, 12
 # Name: files, seconds, width and height, options of the encoder.
@@ -196,14 +195,12 @@ def measure_views(path, rounds):
     crop = functools.partial(resize_and_crop, height=SIZE, width=SIZE)
     for _ in range(rounds):
         for name, views in (("one", 1), ("twelve", VIEWS)):
-            forget_indices()
             rng, start = np.random.default_rng(0), time.process_time()
             with timed_opening() as opening, video_reader.VideoReader(path, threads=1) as reader:
                 for _ in range(views):
                     reader.read(functools.partial(sample_dense_indices, num_frames=FRAMES, rng=rng), crop)
             spent[f"{name}_s"].append(time.process_time() - start)
             spent[f"{name}_opening_s"].append(sum(opening))
-        forget_indices()
         start = time.process_time()
         for _ in range(VIEWS):
             read_ours(path)
@@ -215,7 +212,7 @@ def measure_views(path, rounds):
 @contextlib.contextmanager
 def timed_opening():
     """A list of the processor's seconds that every opening and indexing of a video within takes."""
-    seconds, functions = [], {name: getattr(video_reader, name) for name in ("open_video", "index_of")}
+    seconds, functions = [], {name: getattr(video_reader, name) for name in ("open_video", "index_video")}
 
     def timed(function, *arguments):
         start = time.process_time()

@@ -128,14 +128,6 @@ class VideoBytes:
             self.close()
             raise
 
-    @property
-    def identity(self) -> tuple[int, ...] | None:
-        """What tells this content of a file from another, of it or of another file; None of a stream."""
-        if self._is_stream:
-            return None
-        status = os.fstat(self._file.fileno())
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
     def read(self, count: int = -1) -> bytes:
         """The next bytes, `count` at most; all that follow for -1."""
         if self._place > self.size:

@@ -6,12 +6,10 @@ is decoded.
 """
 
 import bisect
-import collections
 import dataclasses
 import functools
 import heapq
 import itertools
-import threading
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -38,10 +36,6 @@ MOST_REORDERED = 4
 H264_REORDERED = 2
 # Bytes that the index holds for a packet.
 BYTES_PER_ENTRY = 250
-# Indices of files are kept for the next reader of them, up to so many packets in all.
-MOST_KEPT = 200_000
-_kept: "collections.OrderedDict[tuple, VideoIndex]" = collections.OrderedDict()
-_kept_lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,32 +95,6 @@ class VideoIndex:
                 restart, wanted = min(restart, earlier), wanted | others
             runs.append((restart, last, wanted))
         return runs
-
-
-def index_of(video: OpenVideo) -> VideoIndex | None:
-    """The index of an open file, as `index_video` makes it, or as it was made when the file was last read.
-
-    Whoever decodes by it compares each packet with it, so that a file which changed without a trace is noticed.
-    """
-    identity = video.data.identity
-    with _kept_lock:
-        index = _kept.get(identity)
-        if index is not None:
-            _kept.move_to_end(identity)
-            return index
-    index = index_video(video)
-    if index is not None and identity is not None and identity == video.data.identity:
-        with _kept_lock:
-            _kept[identity] = index
-            while sum(len(kept.sizes) for kept in _kept.values()) > MOST_KEPT:
-                _kept.popitem(last=False)
-    return index
-
-
-def forget_indices() -> None:
-    """Let go of the indices that are kept."""
-    with _kept_lock:
-        _kept.clear()
 
 
 def index_video(video: OpenVideo) -> VideoIndex | None:

@@ -21,7 +21,7 @@ from keras_video_focalnet.data.video import (
     upright_rgb,
 )
 from keras_video_focalnet.data.video_file import VideoPath, check_path, is_stream
-from keras_video_focalnet.data.video_index import index_of
+from keras_video_focalnet.data.video_index import index_video
 from keras_video_focalnet.utils.checks import check_integer, check_number
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -31,10 +31,9 @@ class VideoReader:
     """The frames of a video file, or of a folder of pictures, upright, in red, green and blue.
 
     The file is opened when the reader is made. Where its frames lie is learnt once, when the first frame is asked for,
-    by a pass over its packets that decodes nothing; the next reader of the same file in this process knows it already.
-    A read decodes only what its frames need, from the nearest key frame before each, and goes on from the last read
-    where that is near; recent frames are held, so that windows that overlap decode no frame twice. What is read equals
-    what decoding everything gives.
+    by a pass over its packets that decodes nothing. A read decodes only what its frames need, from the nearest key
+    frame before each, and goes on from the last read where that is near; recent frames are held, so that windows that
+    overlap decode no frame twice. What is read equals what decoding everything gives.
 
     Of some files the packets do not tell where the frames lie (MPEG-2, interlaced or raw H.264, damaged files, ...).
     They are decoded in order: reads that go forward decode each frame once, a read that goes back begins anew, and
@@ -348,7 +347,7 @@ class VideoReader:
             self._frames = FrameFolder(self.path, self._fps)
         if self._frames is None:
             video = self._open()
-            index = index_of(video)
+            index = index_video(video)
             if index is None:
                 video.close()
                 self._read_in_order()

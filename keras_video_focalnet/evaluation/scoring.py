@@ -130,7 +130,7 @@ def score_videos(
     if Path(out).suffix.lower() == ".csv":
         raise ValueError(
             f"out={str(out)!r} is the name of the CSV, and out is the table; pass a name such as "
-            f"{Path(out).with_suffix('.parquet').name!r}, and csv=True for the CSV beside it."
+            f"{str(Path(out).with_suffix('.parquet'))!r}, and csv=True for the CSV beside it."
         )
     if features and top is not None:
         raise ValueError(f"top={top} is of scores; leave it out with features=True.")

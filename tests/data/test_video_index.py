@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import io
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_video_focalnet.data import indexed_frames, video_index, video_reader
+from keras_video_focalnet.data import indexed_frames, video_index
 from keras_video_focalnet.data.clip import read_clip, read_frames
 from keras_video_focalnet.data.indexed_frames import IndexedDecoder, InexactError
 from keras_video_focalnet.data.video import open_video, upright_rgb
@@ -77,40 +76,6 @@ def test_a_part_of_a_video(video_of_kind, kind):
     for start, end in [(0.45, None), (None, 3.01), (2.0, 4.0), (times[20], times[40]), (times[-1], None)]:
         window = whole[(times >= (start or 0)) & (times < (end or np.inf))]
         np.testing.assert_array_equal(read_frames(path, lambda total: range(0, total, 3), start, end), window[::3])
-
-
-def test_the_index_of_a_file_is_kept(tmp_path, work, monkeypatch):
-    path = encode(tmp_path / "video.mp4", numbered_frames(30))
-    first = read_frames(path, [3, 20])
-    assert work.indexed == 1
-    for _ in range(2):
-        np.testing.assert_array_equal(read_frames(path, [20]), first[1:])
-    assert work.indexed == 1
-    # Of a file that is written anew, and of a stream, it is made anew.
-    encode(path, numbered_frames(24))
-    with contextlib.closing(open_video(path)) as video:
-        assert len(video_index.index_of(video).shown) == 24
-    assert work.indexed == 2
-    for _ in range(2):
-        read_frames(io.BytesIO(path.read_bytes()), [2])
-    assert work.indexed == 4
-    monkeypatch.setattr(video_index, "MOST_KEPT", 40)
-    others = [encode(tmp_path / f"{number}.mp4", numbered_frames(24)) for number in range(2)]
-    for other in others:
-        read_frames(other, [1])
-    assert len(video_index._kept) == 1 and work.indexed == 6
-
-
-def test_an_index_that_no_longer_fits_is_not_trusted(tmp_path, monkeypatch):
-    path = encode(tmp_path / "video.mp4", numbered_frames(30))
-    read_frames(path, [3])
-    encode(path, numbered_frames(24), options={"g": "6"})
-    expected = read_frames(path)
-    # As if nothing had told of the change.
-    (index,) = [index for index in video_index._kept.values() if len(index.shown) == 30][-1:]
-    monkeypatch.setattr(video_index, "index_of", lambda video: index)
-    monkeypatch.setattr(video_reader, "index_of", lambda video: index)
-    np.testing.assert_array_equal(read_frames(path, [3, 20]), expected[[3, 20]])
 
 
 def remux(source, target, change, **options):
