@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import threading
+import time
 import warnings
 import weakref
 from typing import BinaryIO
@@ -31,6 +32,8 @@ PIXELS_OF_ANY = 9 << 20
 PIXELS_PER_BYTE = 8
 # As many as `MEMORY` holds.
 PIXELS_OF_MOST = MEMORY // BYTES_PER_PIXEL
+# Nanoseconds after which a change of a file gives it another time than it has, in every file system.
+SETTLED_NS = 2 * 10**9
 # What the class of a camera has, as those of OpenCV, and no stream of bytes.
 _OF_CAMERAS = ("grab", "retrieve", "isOpened")
 # One place of a stream serves several openings of it, which take turns.
@@ -108,6 +111,8 @@ class VideoBytes:
 
     Attributes:
         size: Number of bytes.
+        identity: What tells the content of the file from any other, as it was when the file was opened: integers; None
+            of a stream, and of a file that was changed so lately that another change might leave its times as they are.
     """
 
     def __init__(self, path: str | os.PathLike | BinaryIO):
@@ -119,6 +124,8 @@ class VideoBytes:
         self._place = 0
         self._lock = _stream_lock(path) if self._is_stream else contextlib.nullcontext()
         try:
+            # Before its size, so that a file that grows meanwhile is not taken for one that is whole.
+            self.identity = self._identity()
             with self._lock:
                 self._file.seek(0, os.SEEK_END)
                 self.size = self._file.tell()
@@ -127,6 +134,18 @@ class VideoBytes:
         except BaseException:
             self.close()
             raise
+
+    def _identity(self):
+        if self._is_stream:
+            return None
+        status = os.fstat(self._file.fileno())
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < SETTLED_NS:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def has_changed(self) -> bool:
+        """Whether the content of the file may be another than when it was opened."""
+        return self.identity is None or self.identity != self._identity()
 
     def read(self, count: int = -1) -> bytes:
         """The next bytes, `count` at most; all that follow for -1."""

@@ -11,6 +11,7 @@ from keras_video_focalnet.data.damage import naming
 from keras_video_focalnet.data.frame_folder import FrameFolder, is_frame_folder
 from keras_video_focalnet.data.in_order import iterate_frames, parts_follow
 from keras_video_focalnet.data.indexed_frames import IndexedDecoder, IndexedFrames, InexactError
+from keras_video_focalnet.data.kept_indices import index_of
 from keras_video_focalnet.data.ordered_frames import OrderedFrames
 from keras_video_focalnet.data.sampling import Indices, check_indices
 from keras_video_focalnet.data.video import (
@@ -21,7 +22,6 @@ from keras_video_focalnet.data.video import (
     upright_rgb,
 )
 from keras_video_focalnet.data.video_file import VideoPath, check_path, is_stream
-from keras_video_focalnet.data.video_index import index_video
 from keras_video_focalnet.utils.checks import check_integer, check_number
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -31,9 +31,10 @@ class VideoReader:
     """The frames of a video file, or of a folder of pictures, upright, in red, green and blue.
 
     The file is opened when the reader is made. Where its frames lie is learnt once, when the first frame is asked for,
-    by a pass over its packets that decodes nothing. A read decodes only what its frames need, from the nearest key
-    frame before each, and goes on from the last read where that is near; recent frames are held, so that windows that
-    overlap decode no frame twice. What is read equals what decoding everything gives.
+    by a pass over its packets that decodes nothing; the next reader of the file in this process takes it from there,
+    if the file was not changed. A read decodes only what its frames need, from the nearest key frame before each, and
+    goes on from the last read where that is near; recent frames are held, so that windows that overlap decode no frame
+    twice. What is read equals what decoding everything gives.
 
     Of some files the packets do not tell where the frames lie (MPEG-2, interlaced or raw H.264, damaged files, ...).
     They are decoded in order: reads that go forward decode each frame once, a read that goes back begins anew, and
@@ -347,7 +348,7 @@ class VideoReader:
             self._frames = FrameFolder(self.path, self._fps)
         if self._frames is None:
             video = self._open()
-            index = index_video(video)
+            index = index_of(video)
             if index is None:
                 video.close()
                 self._read_in_order()

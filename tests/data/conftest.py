@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import pytest
 
-from keras_video_focalnet.data import video_reader
+from keras_video_focalnet.data import kept_indices, video_reader
 from keras_video_focalnet.data.video import OpenVideo
 from tests.clips import decode_everything, encode, numbered_frames
 from tests.data.kinds import KINDS, footage
@@ -35,7 +35,7 @@ def video_of_kind(tmp_path_factory):
 
 @dataclasses.dataclass
 class Work:
-    """What was done since it was last reset."""
+    """What was done since it was last reset, when no index was kept."""
 
     opened: int = 0
     indexed: int = 0
@@ -45,13 +45,14 @@ class Work:
     def reset(self):
         self.opened = self.indexed = self.packets = 0
         self.decoded.clear()
+        kept_indices.KEPT.forget()
 
 
 @pytest.fixture
 def work(monkeypatch):
     """Counts openings, passes over packets, packets that are read and frames that come of decoders."""
     work = Work()
-    open_video, index_video = video_reader.open_video, video_reader.index_video
+    open_video, index_video = video_reader.open_video, kept_indices.index_video
     packets, decode = OpenVideo.packets, OpenVideo.decode
 
     def count_opening(*arguments):
@@ -73,9 +74,10 @@ def work(monkeypatch):
         return frames
 
     monkeypatch.setattr(video_reader, "open_video", count_opening)
-    monkeypatch.setattr(video_reader, "index_video", count_indexing)
+    monkeypatch.setattr(kept_indices, "index_video", count_indexing)
     monkeypatch.setattr(OpenVideo, "packets", count_packets)
     monkeypatch.setattr(OpenVideo, "decode", count_frames)
+    work.reset()
     return work
 
 

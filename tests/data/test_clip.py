@@ -73,7 +73,7 @@ def test_every_container_gives_the_same_frames(tmp_path, ending, codec, options)
 
 @pytest.mark.parametrize("claim", [0, 1, 7, 99, 101, 1000])
 def test_a_container_that_lies_about_its_length_changes_nothing(numbered, monkeypatch, claim):
-    monkeypatch.setattr(video_reader, "index_video", lambda *_: None)
+    monkeypatch.setattr(video_reader, "index_of", lambda *_: None)
     monkeypatch.setattr(VideoHeader, "frames_between", lambda *_: claim)
     assert numbers(read_clip(numbered, size=(42, 56))) == sample_frame_indices(100).tolist()
 
@@ -88,7 +88,7 @@ def test_where_everything_is_decoded_once_is_enough_if_the_container_tells_the_t
         calls.append(arguments)
         return iterate_frames(*arguments, **options)
 
-    monkeypatch.setattr(video_reader, "index_video", lambda *_: None)
+    monkeypatch.setattr(video_reader, "index_of", lambda *_: None)
     monkeypatch.setattr(VideoHeader, "frames_between", lambda *_: claim)
     monkeypatch.setattr(ordered_frames, "iterate_frames", counted)
     assert numbers(read_clip(numbered, size=(42, 56))) == sample_frame_indices(100).tolist()
@@ -104,7 +104,7 @@ def test_indices_may_depend_on_the_number_of_frames(numbered, monkeypatch, seeki
         return np.random.default_rng(len(asked)).integers(0, total, 5)
 
     if not seeking:
-        monkeypatch.setattr(video_reader, "index_video", lambda *_: None)
+        monkeypatch.setattr(video_reader, "index_of", lambda *_: None)
     assert numbers(read_frames(numbered, lambda total: [total - 1, 0, 0])) == [99, 0, 0]
     assert numbers(read_frames(numbered, lambda total: [total - 1], start=2, end=6)) == [59]
     frames = read_frames(numbered, draw)

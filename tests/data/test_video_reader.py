@@ -78,7 +78,7 @@ def test_any_reads_in_any_order(video_of_kind, kind, reads, cache_frames):
 
 
 def test_frames_that_are_held_stay_turned_where_all_are_decoded_in_order(video_of_kind, monkeypatch):
-    monkeypatch.setattr(video_reader, "index_video", lambda *_: None)
+    monkeypatch.setattr(video_reader, "index_of", lambda *_: None)
     path, frames = video_of_kind("H.264, turned")
     with VideoReader(path) as reader:
         for indices in ([2], range(0, 9), range(4, 12)):

@@ -1,0 +1,129 @@
+"""The index of a file is made once a process, and never taken for that of another content."""
+
+import contextlib
+import io
+import os
+import time
+
+import av
+import numpy as np
+import pytest
+
+from keras_video_focalnet.data import kept_indices, video_file, video_reader
+from keras_video_focalnet.data.clip import read_frames
+from keras_video_focalnet.data.kept_indices import KEPT, KeptIndices, index_of
+from keras_video_focalnet.data.video import open_video
+from keras_video_focalnet.data.video_index import VideoIndex
+from keras_video_focalnet.data.video_reader import VideoReader
+from tests.clips import encode, numbered_frames
+
+pytestmark = pytest.mark.backend_free
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Files are as good as written long ago."""
+    monkeypatch.setattr(video_file, "SETTLED_NS", 0)
+
+
+def kept_of(packets):
+    return VideoIndex(dict(zip(range(packets), range(packets), strict=True)), [1] * packets, [0], [0], [0])
+
+
+def test_the_next_reader_of_a_file_takes_its_index(tmp_path, work, settled):
+    path = encode(tmp_path / "video.mp4", numbered_frames(30))
+    first = read_frames(path, [3, 20])
+    for _ in range(2):
+        np.testing.assert_array_equal(read_frames(path, [20]), first[1:])
+    assert work.indexed == 1
+
+
+def test_of_a_file_that_is_written_anew_and_of_a_stream_it_is_made_anew(tmp_path, work, settled):
+    path = encode(tmp_path / "video.mp4", numbered_frames(30))
+    read_frames(path, [3])
+    encode(path, numbered_frames(24))
+    with VideoReader(path) as reader:
+        assert len(reader) == 24
+    assert work.indexed == 2
+    for _ in range(2):
+        read_frames(io.BytesIO(path.read_bytes()), [2])
+    assert work.indexed == 4
+
+
+def test_of_a_file_that_was_changed_lately_none_is_kept(tmp_path, work, monkeypatch):
+    path = encode(tmp_path / "video.mp4", numbered_frames(30))
+    monkeypatch.setattr(video_file, "SETTLED_NS", 10**18)
+    for count in (1, 2):
+        read_frames(path, [3])
+        assert (work.indexed, len(KEPT)) == (count, 0)
+    # A clock that was set back makes a file of the future.
+    monkeypatch.setattr(video_file, "SETTLED_NS", 0)
+    os.utime(path, (time.time() + 1e6,) * 2)
+    read_frames(path, [3])
+    assert (work.indexed, len(KEPT)) == (3, 0)
+
+
+def test_a_file_that_grows_between_opening_and_indexing(tmp_path, work, settled):
+    whole = encode(tmp_path / "whole.mp4", numbered_frames(60), options={"g": "10"})
+    fragmented = tmp_path / "fragmented.mp4"
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(fragmented), "w", options={"movflags": "frag_keyframe+empty_moov"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    data, growing = fragmented.read_bytes(), tmp_path / "growing.mp4"
+    growing.write_bytes(data[: len(data) * 2 // 3])
+    with VideoReader(growing) as early:
+        with open(growing, "ab") as file:
+            file.write(data[len(data) * 2 // 3 :])
+        assert 0 < len(early) <= 60
+    for _ in range(2):
+        with VideoReader(growing) as late:
+            assert len(late) == 60
+
+
+def test_an_index_of_another_content_is_found_out(tmp_path, monkeypatch):
+    path = encode(tmp_path / "video.mp4", numbered_frames(30))
+    with contextlib.closing(open_video(path)) as video:
+        index = index_of(video)
+    encode(path, numbered_frames(24), options={"g": "6"})
+    expected = read_frames(path)
+    # As if nothing told of the change.
+    monkeypatch.setattr(video_reader, "index_of", lambda video: index)
+    np.testing.assert_array_equal(read_frames(path, [3, 20]), expected[[3, 20]])
+
+
+def test_those_used_last_are_kept_up_to_so_many_packets():
+    kept = KeptIndices(most_packets=100)
+    for number in range(3):
+        kept.keep((number,), kept_of(40))
+        assert kept.find((0,)) is not None
+    assert [kept.find((number,)) is not None for number in range(3)] == [True, False, True]
+    # One that is too long drives no other out, and one that is kept twice counts once.
+    kept.keep((3,), kept_of(101))
+    for _ in range(3):
+        kept.keep((0,), kept_of(40))
+    assert [kept.find((number,)) is not None for number in range(4)] == [True, False, True, False]
+    # Short ones count as ten packets each.
+    for number in range(50):
+        kept.keep((number,), kept_of(1))
+    assert len(kept) == 10
+    kept.forget()
+    assert len(kept) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Processes do not fork here.")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
+def test_a_child_process_has_a_lock_of_its_own(tmp_path, settled):
+    path = encode(tmp_path / "video.mp4", numbered_frames(30))
+    read_frames(path, [3])
+    with kept_indices.KEPT._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if len(KEPT) == 0 and KEPT.find((1,)) is None else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(KEPT) > 0
