@@ -11,7 +11,9 @@ from keras_video_focalnet.cli.backend import quiet_start
 _ARGUMENT = re.compile(r"(?<![\w/.-])([a-z_]+)=('[^']*'|\"[^\"]*\"|[^\s,;:()]*[^\s,;:().])")
 # What is said of an argument by its bare name, and not of a file that is called so.
 _VALUE = r"['\"\[({]|-?\d|None\b|True\b|False\b"
-_SAID = rf"(?= (?:must|allows|wants|counts|goes? with|has (?:no value|\d)|is (?:for|missing|{_VALUE})))"
+_SAID = rf"(?= (?:must|allows|wants|counts|goes? with|has (?:no value|\d)|is (?:for|missing|left out|{_VALUE})))"
+# What is done without an argument.
+_WITHOUT = re.compile(r"\bwith ([a-z_]+)=(?:False|None)(?![\w.]*\w)")
 # An argument with the option that stands for it.
 _BOTH = re.compile(r"\b\w+=(True)? \((--[^)]*)\)")
 # Advice about an argument that no option stands for.
@@ -21,9 +23,11 @@ _ADVICE = re.compile(r"(?:^|(?<=[.;] ))Pass [a-z_]+=[^.]*\.\s*")
 def in_options(text, parameters):
     """A message that names arguments of Python, with the options of a command in their place.
 
-    `name='value'` turns into `--name value`, also where the value is left out. A bare name, which may be that of a file
-    too, turns into its option where what follows is said of arguments alone, as in `name must be`: of an underscored
-    name anywhere, of any other at the beginning. Advice about arguments that the command has no option for is left out.
+    `name='value'` turns into `--name value`, also where the value is left out. Of a flag, `name=True` turns into
+    `--name` and `name=False` into `no --name`. `with name=False` and `with name=None` turn into `without --name`. A
+    bare name, which may be that of a file too, turns into its option where what follows is said of arguments alone, as
+    in `name must be`: of an underscored name anywhere, of any other at the beginning. Advice about arguments that the
+    command has no option for is left out.
     """
     options = {parameter.name: parameter for parameter in parameters if isinstance(parameter, click.Option)}
 
@@ -32,10 +36,15 @@ def in_options(text, parameters):
         if name not in options:
             return match[0]
         written = _written(options[name])
-        return written if options[name].is_flag else f"{written} {value}"
+        if options[name].is_flag:
+            return f"no {written}" if value == "False" else written
+        return f"{written} {value}"
+
+    def without(match):
+        return f"without {_written(options[match[1]])}" if match[1] in options else match[0]
 
     # Some messages name both.
-    text = _ARGUMENT.sub(spoken, _BOTH.sub(r"\2", text))
+    text = _ARGUMENT.sub(spoken, _WITHOUT.sub(without, _BOTH.sub(r"\2", text)))
     for name, option in options.items():
         begins = r"(?<![\w.'/-])" if "_" in name else "^"
         text = re.sub(rf"{begins}{name}{_SAID}|(?<![\w/.-]){name}=(?=[ ,;.])", _written(option), text)

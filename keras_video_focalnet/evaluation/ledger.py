@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_video_focalnet.evaluation.begun import check_begun_with
+
 LEDGER = "scores.sqlite"
 """Name of the file in the folder of an evaluation."""
 
@@ -77,13 +79,10 @@ class Ledger:
     def _settle(self, settings):
         before = {name: json.loads(value) for name, value in self._data.execute("SELECT name, value FROM settings")}
         now = json.loads(json.dumps(settings))
-        for name in sorted(now.keys() | before.keys()) if before else ():
-            if now.get(name) != before.get(name):
-                raise ValueError(
-                    f"{name} is {_short(now.get(name))}, but the evaluation in {self._folder()} was begun with "
-                    f"{_short(before.get(name))}; resume with that, or begin anew in another folder."
-                )
-        if not before:
+        if before:
+            remedy = "Resume with what it was begun with, or begin anew with another out."
+            check_begun_with(f"the evaluation in {self._folder()}", before, now, remedy)
+        else:
             self._data.executemany("INSERT INTO settings VALUES (?, ?)", [(n, json.dumps(v)) for n, v in now.items()])
 
     def done(self) -> set[int]:
@@ -144,8 +143,3 @@ class Ledger:
 def ledger_of(out: str | os.PathLike) -> Path:
     """The path of the ledger in the folder of an evaluation."""
     return Path(out) / LEDGER
-
-
-def _short(value):
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

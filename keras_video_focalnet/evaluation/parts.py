@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_video_focalnet.evaluation.begun import check_begun_with
 from keras_video_focalnet.utils.extras import require
 from keras_video_focalnet.utils.files import atomic_write
 
@@ -110,16 +111,8 @@ class Parts:
 
     def _check(self, before, place):
         """Raise where another configuration made what is at `place`."""
-        different = [name for name in self._config if before.get(name) != self._config[name]]
-        if not different:
-            return
-        was, now = (
-            ", ".join(f"{name}={config.get(name)!r}" for name in different) for config in (before, self._config)
-        )
-        raise ValueError(
-            f"{place} was begun with {was}, and now it is {now}; pass what it was begun with to go on, another out, or "
-            f"remove {place} to begin anew."
-        )
+        remedy = f"Pass what it was begun with to go on, or another out, or remove {place} to begin anew."
+        check_begun_with(place, before, self._config, remedy)
 
     def __enter__(self) -> "Parts":
         return self

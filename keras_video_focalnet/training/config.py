@@ -191,9 +191,14 @@ def _check_same(name, value, before, out):
                 f"backend is {value!r}, but the run in {out} was begun with {before!r}; set the environment variable "
                 f"KERAS_BACKEND={before} and resume, or begin anew in another folder."
             )
+        now, was, again = f"is {value!r}", f"with {before!r}", "resume with that"
+        # An option that is not used is one that is not named.
+        if name in WHAT and (value is None or value is False):
+            now = "is left out"
+        if name in WHAT and (before is None or before is False):
+            was, again = "without it", "leave it out"
         raise ValueError(
-            f"{name} is {value!r}, but the run in {out} was begun with {before!r}; resume with that, or begin anew in "
-            "another folder."
+            f"{name} {now}, but the run in {out} was begun {was}; {again}, or begin anew in another folder."
         )
 
 

@@ -79,7 +79,10 @@ def test_json_and_resuming(videos, colours, tmp_path):
     refused = invoke(*arguments, code=1)
     assert "holds an evaluation; pass" in refused.output and "--resume" in refused.output
     assert invoke(*arguments, "--resume", "--json").stdout == json.dumps(told, indent=2) + "\n"
-    assert "the protocol is" in invoke(*arguments, "--resume", "--views", "4x1", code=1).output
+    assert invoke(*arguments, "--resume", "--views", "4x1", "--seed", "0", code=1).stderr == (
+        f"Error: the evaluation in {tmp_path / 'out'} was begun without --seed, now with --seed 0; with --views 1x1, "
+        "now with --views 4x1. Resume with what it was begun with, or begin anew with another out.\n"
+    )
 
 
 def test_published_weights_are_evaluated_with_the_views_of_their_paper(videos, tmp_path, monkeypatch):

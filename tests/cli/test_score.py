@@ -115,12 +115,38 @@ def test_another_model_than_the_one_that_began_is_refused(folder, model, tmp_pat
     before = (tmp_path / "out.parquet").read_bytes()
     other = small()
     other.classifier.bias.assign(other.classifier.bias + 1)
-    with pytest.raises(ValueError, match="was begun with weights=.* or remove"):
+    with pytest.raises(ValueError, match="was begun with other weights of the model. Pass .* or remove"):
         score_videos(folder / "red", other, tmp_path / "out.parquet", workers=0)
-    with pytest.raises(ValueError, match="was begun with videos='4 videos"):
+    with pytest.raises(ValueError, match="was begun with another list of videos .*differ.. Pass"):
         score_videos(folder / "blue", model, tmp_path / "out.parquet", workers=0)
     assert score_videos(folder / "red", model, tmp_path / "out.parquet", workers=0).done == 3
     assert (tmp_path / "out.parquet").read_bytes() == before
+
+
+def test_other_options_than_those_that_began_are_told_as_they_are_given(folder, tmp_path):
+    model = tmp_path / "small.keras"
+    small().save(model)
+    options = ["--model", str(model), "--out", str(tmp_path / "out.parquet"), "--workers", "0"]
+
+    def told(*arguments):
+        result = CliRunner().invoke(main, ["score", str(folder / "red"), *options, *arguments])
+        assert (result.exit_code, result.stdout) == (1, ""), result.output
+        beginning = f"Error: {tmp_path / 'out.parquet'} was begun "
+        assert result.stderr.startswith(beginning) and len(result.stderr.splitlines()) == 1
+        clauses, _, remedy = result.stderr.removeprefix(beginning).partition(". ")
+        assert remedy.startswith("Pass what it was begun with to go on, or another out, or remove ")
+        return clauses
+
+    assert CliRunner().invoke(main, ["score", str(folder / "red"), *options]).exit_code == 0
+    assert told("--features") == "without --features, now with --features"
+    assert told("--top", "2") == "without --top, now with --top 2"
+    assert told("--top", "2", "--views", "2x1").endswith("; with --views 1x1, now with --views 2x1")
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join("abcde"))
+    assert told("--labels", str(names)) == "with other names of classes"
+    (tmp_path / "out.parquet").unlink()
+    assert CliRunner().invoke(main, ["score", str(folder / "red"), *options, "--features"]).exit_code == 0
+    assert told() == "with --features, now without --features"
 
 
 def test_bad_arguments(folder, model, tmp_path):
@@ -192,7 +218,7 @@ def test_prepare_keeps_folders_times_and_lists(folder, tmp_path):
     stamp = (tmp_path / "small" / rows[0]["path"]).stat().st_mtime_ns
     assert prepare_videos(lists, tmp_path / "small", **options) == report
     assert (tmp_path / "small" / rows[0]["path"]).stat().st_mtime_ns == stamp
-    with pytest.raises(ValueError, match="was begun with crf=23, and now it is crf=30"):
+    with pytest.raises(ValueError, match="was begun with crf=23, now with crf=30"):
         prepare_videos(lists, tmp_path / "small", crf=30, **options)
 
 

@@ -301,7 +301,7 @@ def test_a_configuration_with_the_old_names_is_resumed(tmp_path):
         write_config(tmp_path, config, settled, ["a"])
     with pytest.raises(ValueError, match="learning_rate is 0.25, but the run in .* was begun with 0.5"):
         settle({"set": ["base_rate=0.25"]}, tmp_path, resume=True)
-    with pytest.raises(ValueError, match="val_split is 0.5, but the run in .* was begun with None; resume with that"):
+    with pytest.raises(ValueError, match="val_split is 0.5, but the run in .* was begun without it; leave it out"):
         settle({"val_split": 0.5}, tmp_path, resume=True)
     with pytest.raises(ValueError, match="class_names is .'b'., but the run in .* was begun with .'a'."):
         write_config(tmp_path, config, recipe, ["b"])

@@ -32,6 +32,11 @@ OPTIONS = [
         ("Pass weights='k400' to load it. It helps.", "Pass --weights k400 to load it. It helps."),
         ("the backend has val_loss=0.5", "the backend has val_loss=0.5"),
         ("changes='a' is no option", "--set a is no option"),
+        ("begun with resume=False, now with resume=True.", "begun without --resume, now with --resume."),
+        ("begun with start=None, now with start=0.5; with", "begun without --start, now with --start 0.5; with"),
+        ("pass resume=False for it", "pass no --resume for it"),
+        ("begun with weights='None'", "begun with --weights None"),
+        ("with start=None.5 and with other=None", "with --start None.5 and with other=None"),
     ],
 )
 def test_arguments_become_options(text, spoken):
@@ -52,6 +57,7 @@ def test_arguments_become_options(text, spoken):
         ("val_rows is 'a', but the run in b was", "--val-rows is 'a', but the run in b was"),
         ("class_weights is for one label", "--class-weights is for one label"),
         ("data is missing; pass one", "--data is missing; pass one"),
+        ("multi_label is left out, but the run", "--multi-label is left out, but the run"),
         ("write the rows; multi_label must be True", "write the rows; --multi-label must be True"),
     ],
 )

@@ -282,12 +282,14 @@ def test_an_evaluation_is_not_written_over(folder, tmp_path):
     other.name = "other"
     videos = named(folder, ("red/0.mp4", 0))
     for what, arguments in {
-        "the protocol": (Colours(), folder, "4x1"),
-        "the model": (other, folder),
-        "the list of videos": (Colours(), videos),
+        "with views='1x1', now with views='4x1'": (Colours(), folder, "4x1"),
+        "with another model, or other weights of it": (other, folder),
+        "with another list of videos .paths, order, parts or labels differ.": (Colours(), videos),
     }.items():
-        with pytest.raises(ValueError, match=f"{what} is .* was begun with"):
+        with pytest.raises(ValueError, match=f"out was begun {what}. Resume with what it was begun with, or begin"):
             evaluate_videos(*arguments, out=tmp_path / "out", resume=True)
+    with pytest.raises(ValueError, match="out was begun with seed=None, now with seed=3. Resume"):
+        evaluate_videos(Colours(), folder, out=tmp_path / "out", seed=3, resume=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / LEDGER).write_text("this is no database, however long it may be" * 100)
     with pytest.raises(ValueError, match="holds no scores"):

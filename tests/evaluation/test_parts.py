@@ -75,7 +75,7 @@ def test_what_is_missing_is_told_and_not_written(tmp_path):
 def test_another_configuration_is_refused_with_what_to_do(tmp_path):
     with make(tmp_path, total=1, views="1x1") as parts:
         parts.add(0, row(0))
-    message = r"out.parquet.parts was begun with views='1x1', and now it is views='4x3'; pass what it was begun with"
+    message = r"out.parquet.parts was begun with views='1x1', now with views='4x3'. Pass what it was begun with"
     with pytest.raises(ValueError, match=message):
         make(tmp_path, total=1, views="4x3")
     with make(tmp_path, total=1, views="1x1") as parts:

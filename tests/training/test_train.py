@@ -373,7 +373,7 @@ def test_several_labels_and_class_weights_survive_a_stop(tmp_path):
         train_several(out, [RaiseAt(7)], save_every=2)
     with pytest.raises(ValueError, match=r"class_weights is \[1.0, 1.0, 1.0\], but the run in .* was begun with"):
         train_several(out, resume=True, weights=(1, 1, 1))
-    with pytest.raises(ValueError, match="multi_label is None, but the run in .* was begun with True"):
+    with pytest.raises(ValueError, match="multi_label is left out, but the run in .* was begun with True"):
         run(out, resume=True, class_weights=(1.0, 2.0, 0.5))
     resumed, again = train_several(out, resume=True)
     for ours, theirs in zip(resumed.get_weights(), unbroken.get_weights(), strict=True):
