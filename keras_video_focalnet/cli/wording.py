@@ -1,6 +1,7 @@
 """What the package says to callers of its functions, in the words of the command line."""
 
 import re
+import signal
 import warnings
 
 import click
@@ -57,7 +58,10 @@ def _written(option):
 
 
 class SpokenGroup(click.Group):
-    """A group whose commands tell errors and warnings of the package in one line and in the words of their options."""
+    """A group whose commands tell errors and warnings of the package in one line and in the words of their options.
+
+    Ctrl-C ends each with the exit code 130.
+    """
 
     def invoke(self, ctx):
         """Run a command."""
@@ -75,5 +79,10 @@ class SpokenGroup(click.Group):
         except click.ClickException as error:
             error.message = spoken(error.message)
             raise
+        except KeyboardInterrupt:
+            # Commands tell what they have done; this came before there was any, as while a model was loaded.
+            click.echo("Interrupted.", err=True)
+            # Shells use this exit code for a program that a signal ended; click has another.
+            raise SystemExit(128 + signal.SIGINT) from None
         finally:
             warnings.formatwarning = before

@@ -101,6 +101,19 @@ def test_errors_and_warnings_are_one_line_without_a_place_in_the_source(capfd):
     assert warnings.formatwarning is before
 
 
+def test_an_interrupt_before_there_is_anything_to_tell_has_the_exit_code_of_shells():
+    @click.group(cls=SpokenGroup)
+    def group():
+        pass
+
+    @group.command()
+    def go():
+        raise KeyboardInterrupt
+
+    result = CliRunner().invoke(group, ["go"])
+    assert (result.stdout, result.stderr.strip(), result.exit_code) == ("", "Interrupted.", 130)
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["predict", "--weights", "k4000", "a.mp4"]])
 def test_the_module_is_the_command(arguments):
     run = subprocess.run(
