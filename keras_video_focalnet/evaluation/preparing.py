@@ -17,7 +17,7 @@ from keras_video_focalnet.evaluation.reading import Reading, told
 from keras_video_focalnet.evaluation.scoring import LibraryReport, describe, readable, report_of, video_row
 from keras_video_focalnet.utils.checks import check_choice, check_integer, fail
 from keras_video_focalnet.utils.extras import require
-from keras_video_focalnet.utils.files import atomic_write
+from keras_video_focalnet.utils.files import atomic_write, remove_left_behind
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 """How much x264 takes pains: the later ones take longer and write smaller files."""
@@ -114,6 +114,8 @@ def prepare_videos(
         contextlib.ExitStack() as stack,
     ):
         if parts.missing():
+            # Of a job that was killed; no other writes here now.
+            remove_left_behind(out / targets[number] for number in parts.missing())
             if address is None:
                 engine = local_engine(work, None, 1, workers)
             else:

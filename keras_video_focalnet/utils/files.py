@@ -2,12 +2,17 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+# Characters of a file's name that are in its temporary name.
+_KEPT = 100
+_TEMPORARY = re.compile(r"\.(.+)\.\d+\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -33,7 +38,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     # `open` honours the umask, as a plain write would; tempfile's own files are readable by their owner alone.
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name[:_KEPT]}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -43,6 +48,26 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_left_behind(paths: Iterable[str | os.PathLike]) -> None:
+    """Removes the temporary files that killed processes left of `atomic_write`s of some files.
+
+    Args:
+        paths: The files. Nobody may be writing them.
+
+    Example:
+    >>> remove_left_behind(["weights.bin"])
+    """
+    names = {}
+    for path in map(Path, paths):
+        names.setdefault(path.parent, set()).add(path.name[:_KEPT])
+    for folder, wanted in names.items():
+        # A folder need not be there yet.
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            found = _TEMPORARY.fullmatch(name)
+            if found and found[1] in wanted:
+                (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

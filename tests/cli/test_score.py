@@ -248,8 +248,12 @@ def test_a_small_video_that_cannot_be_written_is_no_fault_of_the_video(folder, t
     with pytest.raises(OSError, match=r"red/0\.mp4 cannot be written"):
         prepare_videos(folder, tmp_path / "small", short_side=32, preset="ultrafast", workers=0)
     (tmp_path / "small" / "red").unlink()
+    # A process that was killed while it wrote leaves such a file, which goes.
+    (tmp_path / "small" / "red").mkdir()
+    (tmp_path / "small" / "red" / f".0.mp4.123.{'0f' * 16}.tmp").touch()
     report = prepare_videos(folder, tmp_path / "small", short_side=32, preset="ultrafast", workers=0)
     assert report.done == 9
+    assert sorted(path.name for path in (tmp_path / "small" / "red").iterdir()) == ["0.mp4", "1.mp4", "2.mp4"]
 
 
 @pytest.mark.backend_free

@@ -1,9 +1,11 @@
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from keras_video_focalnet.utils.files import atomic_folder, atomic_write
+from keras_video_focalnet.utils.files import atomic_folder, atomic_write, remove_left_behind
 
 pytestmark = pytest.mark.backend_free
 
@@ -20,6 +22,23 @@ def test_atomic_write(tmp_path):
         file.flush()
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    code = (
+        "import os, sys; from keras_video_focalnet.utils.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file: os._exit(1)"
+    )
+    for name in ("a [1].mp4", "a", "n" * 200):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
+    (tmp_path / ".a.tmp").touch()
+    (tmp_path / "a.tmp").touch()
+    assert len(os.listdir(tmp_path)) == 5
+    remove_left_behind([tmp_path / "a [1].mp4", tmp_path / ("n" * 200), tmp_path / "nowhere" / "b"])
+    left = sorted(os.listdir(tmp_path))
+    assert len(left) == 3 and left[1:] == [".a.tmp", "a.tmp"] and left[0].startswith(".a.") and left[0].endswith(".tmp")
+    remove_left_behind([tmp_path / "a"])
+    assert sorted(os.listdir(tmp_path)) == [".a.tmp", "a.tmp"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
