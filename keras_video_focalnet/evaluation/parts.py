@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_video_focalnet.evaluation.begun import check_begun_with
 from keras_video_focalnet.utils.extras import require
-from keras_video_focalnet.utils.files import atomic_write
+from keras_video_focalnet.utils.files import atomic_write, remove_left_behind
 
 if typing.TYPE_CHECKING:
     import pyarrow
@@ -87,6 +87,8 @@ class Parts:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
         try:
+            # Of a job that was killed while it wrote the table.
+            remove_left_behind([self.out])
             self._read_parts()
         except BaseException:
             self._unlock()

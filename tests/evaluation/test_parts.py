@@ -94,6 +94,13 @@ def test_two_jobs_do_not_write_one_table(tmp_path):
         pass
 
 
+def test_what_a_job_left_that_was_killed_at_its_end_is_removed(tmp_path):
+    with make(tmp_path):
+        (tmp_path / f".out.parquet.123.{'0f' * 16}.tmp").touch()
+    with make(tmp_path):
+        assert os.listdir(tmp_path) == ["out.parquet.parts"]
+
+
 def test_a_damaged_part_is_made_anew(tmp_path):
     with make(tmp_path) as parts:
         parts.add(5, row(5))
