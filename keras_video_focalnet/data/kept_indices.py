@@ -11,7 +11,7 @@ import threading
 from keras_video_focalnet.data.video import OpenVideo
 from keras_video_focalnet.data.video_index import VideoIndex, index_video
 
-# Packets of which indices are kept, in all and of one file; an index takes as much as this many packets at least.
+# Packets of which indices are kept in all, which take about 60 MB. An index of fewer than ten counts as ten.
 MOST_PACKETS = 200_000
 PACKETS_OF_ANY = 10
 
@@ -26,13 +26,10 @@ class KeptIndices:
     def __init__(self, most_packets: int):
         self._most_packets = most_packets
         self.forget()
-        # A thread that does not exist in a child process may have held the lock.
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.forget)
 
     def forget(self) -> None:
         """Keep none of those that are kept."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._indices = collections.OrderedDict()
         self._packets = 0
 
@@ -63,14 +60,18 @@ def _packets(index):
 
 
 KEPT = KeptIndices(MOST_PACKETS)
+# A thread that does not exist in a child process may have held the lock.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=KEPT.forget)
 
 
 def index_of(video: OpenVideo) -> VideoIndex | None:
     """The index of an open file as `index_video` makes it, or as it was made of the same content for a reader before.
 
-    A file is known again by its device, number, size and times, as they were when it was opened. Of a stream, of a file
-    that was changed since it was opened, or so lately that its times might not tell of another change, the index is
-    made anew.
+    A file is known again by its device, number, size, times and a sample of its bytes, as they were when it was opened.
+    Of a stream, of a file that was changed since it was opened, or so lately that its times might not tell of another
+    change, the index is made anew. A change of a few bytes that leaves the times as they are, as one through a map of
+    memory may, can go unnoticed.
     """
     identity = video.data.identity
     if identity is None or video.data.has_changed():

@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 import weakref
+import zlib
 from typing import BinaryIO
 
 import numpy as np
@@ -32,8 +33,10 @@ PIXELS_OF_ANY = 9 << 20
 PIXELS_PER_BYTE = 8
 # As many as `MEMORY` holds.
 PIXELS_OF_MOST = MEMORY // BYTES_PER_PIXEL
-# Nanoseconds after which a change of a file gives it another time than it has, in every file system.
+# Nanoseconds after which a change of a file gives it another time than it has, in the coarsest file systems.
 SETTLED_NS = 2 * 10**9
+# Bytes at both ends of a file, and of so many blocks between, that tell its content from another where times do not.
+END_BYTES, BLOCK_BYTES, BLOCKS = 1 << 16, 1 << 12, 14
 # What the class of a camera has, as those of OpenCV, and no stream of bytes.
 _OF_CAMERAS = ("grab", "retrieve", "isOpened")
 # One place of a stream serves several openings of it, which take turns.
@@ -111,8 +114,9 @@ class VideoBytes:
 
     Attributes:
         size: Number of bytes.
-        identity: What tells the content of the file from any other, as it was when the file was opened: integers; None
-            of a stream, and of a file that was changed so lately that another change might leave its times as they are.
+        identity: What tells the content of the file from any other, as it was when the file was opened: its number,
+            size, times and a sample of its bytes, all as integers; None of a stream, and of a file that was changed so
+            lately that another change might leave its times as they are.
     """
 
     def __init__(self, path: str | os.PathLike | BinaryIO):
@@ -141,7 +145,17 @@ class VideoBytes:
         status = os.fstat(self._file.fileno())
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < SETTLED_NS:
             return None
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        times = status.st_mtime_ns, status.st_ctime_ns
+        return status.st_dev, status.st_ino, status.st_size, *times, self._sampled(status.st_size)
+
+    def _sampled(self, size):
+        """A checksum of a sample of the bytes: a change through a map of memory leaves the times as they are."""
+        step = max((size - END_BYTES) // (BLOCKS + 1), 1)
+        samples = [(0, END_BYTES), *((place, BLOCK_BYTES) for place in range(step, size - END_BYTES, step))]
+        checksum = 0
+        for place, count in (*samples, (max(size - END_BYTES, 0), END_BYTES)):
+            checksum = zlib.crc32(self._read_at(place, count), checksum)
+        return checksum
 
     def has_changed(self) -> bool:
         """Whether the content of the file may be another than when it was opened."""
@@ -154,15 +168,21 @@ class VideoBytes:
             return b""
         count = self.size if count < 0 else count
         try:
-            with self._lock:
-                self._file.seek(self._place)
-                data = self._file.read(count)
+            data = self._read_at(self._place, count)
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror or error}, while reading", str(self._path)) from error
         # FFmpeg's buffer holds no more, whatever a stream gives.
         data = bytes(data or b"")[:count]
         self._place += len(data)
         return data
+
+    def _read_at(self, place, count):
+        if not self._is_stream and hasattr(os, "pread"):
+            # A child process shares the place of a file that was opened before it.
+            return os.pread(self._file.fileno(), count, place)
+        with self._lock:
+            self._file.seek(place)
+            return self._file.read(count)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to another place."""

@@ -32,9 +32,9 @@ class VideoReader:
 
     The file is opened when the reader is made. Where its frames lie is learnt once, when the first frame is asked for,
     by a pass over its packets that decodes nothing; the next reader of the file in this process takes it from there,
-    if the file was not changed. A read decodes only what its frames need, from the nearest key frame before each, and
-    goes on from the last read where that is near; recent frames are held, so that windows that overlap decode no frame
-    twice. What is read equals what decoding everything gives.
+    unless the file, its times or a sample of its bytes, was changed. A read decodes only what its frames need, from the
+    nearest key frame before each, and goes on from the last read where that is near; recent frames are held, so that
+    windows that overlap decode no frame twice. What is read equals what decoding everything gives.
 
     Of some files the packets do not tell where the frames lie (MPEG-2, interlaced or raw H.264, damaged files, ...).
     They are decoded in order: reads that go forward decode each frame once, a read that goes back begins anew, and

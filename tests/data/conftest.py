@@ -33,6 +33,12 @@ def video_of_kind(tmp_path_factory):
     return make
 
 
+@pytest.fixture(autouse=True)
+def no_index_is_kept():
+    """What a test finds does not depend on how long ago its files were made and read by another."""
+    kept_indices.KEPT.forget()
+
+
 @dataclasses.dataclass
 class Work:
     """What was done since it was last reset, when no index was kept."""

@@ -192,9 +192,9 @@ def resident(name):
     return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
 
 
-def disagreements(path, threads):
+def disagreements(path, threads, before_each=lambda: None):
     """What of a video depends on how it is asked for: each frame alone, windows forwards and backwards, parts between
-    two times, frames by their number in all, against the whole.
+    two times, frames by their number in all, against the whole. `before_each` is called before each read.
     """
     small = functools.partial(shrink, short_side=24)
     with VideoReader(path, threads) as reader:
@@ -205,7 +205,7 @@ def disagreements(path, threads):
         return []
 
     def differs(read, numbers):
-        watch()
+        before_each()
         pictures = [whole[number] for number in numbers]
         if len({picture.shape for picture in pictures}) > 1:
             return False
@@ -263,7 +263,7 @@ def decoder_differs(path):
 
 def compared(path, threads):
     """What depends on how it is asked for, or whether FFmpeg differs from itself."""
-    found = disagreements(path, threads)
+    found = disagreements(path, threads, watch)
     return UNSTEADY if found and decoder_differs(path) else found
 
 

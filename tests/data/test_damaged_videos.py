@@ -3,7 +3,6 @@ same however it is asked for.
 """
 
 import errno
-import io
 import json
 import os
 import shutil
@@ -189,14 +188,13 @@ def test_an_offset_beyond_what_any_file_can_reach():
 def test_an_error_of_the_disk_names_the_file(tmp_path, monkeypatch):
     path = shutil.copy(real_clips() / "bikes.mp4", tmp_path)
     data = VideoBytes(path)
-    monkeypatch.setattr(data, "_file", FailingDisk())
+    monkeypatch.setattr(data, "_read_at", failing_disk)
     with pytest.raises(OSError, match=r"\[Errno 5\] Input/output error, while reading: '.*bikes\.mp4'"):
         data.read(10)
 
 
-class FailingDisk(io.RawIOBase):
-    def seek(self, *_):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+def failing_disk(*_):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 REPORTED = Path(__file__).parents[3] / "shared" / "reports" / "damaged_videos"

@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import signal
 import time
+import types
 
 import av
 import numpy as np
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.backend_free
 @pytest.fixture
 def settled(monkeypatch):
     """Files are as good as written long ago."""
-    monkeypatch.setattr(video_file, "SETTLED_NS", 0)
+    monkeypatch.setattr(video_file, "SETTLED_NS", -(10**18))
 
 
 def kept_of(packets):
@@ -57,7 +59,7 @@ def test_of_a_file_that_was_changed_lately_none_is_kept(tmp_path, work, monkeypa
         read_frames(path, [3])
         assert (work.indexed, len(KEPT)) == (count, 0)
     # A clock that was set back makes a file of the future.
-    monkeypatch.setattr(video_file, "SETTLED_NS", 0)
+    monkeypatch.setattr(video_file, "SETTLED_NS", 2 * 10**9)
     os.utime(path, (time.time() + 1e6,) * 2)
     read_frames(path, [3])
     assert (work.indexed, len(KEPT)) == (3, 0)
@@ -86,7 +88,49 @@ def test_a_file_that_grows_between_opening_and_indexing(tmp_path, work, settled)
             assert len(late) == 60
 
 
-def test_an_index_of_another_content_is_found_out(tmp_path, monkeypatch):
+def test_a_change_that_the_times_do_not_tell_of(tmp_path, settled, monkeypatch):
+    def timeless(descriptor, fstat=os.fstat):
+        status = fstat(descriptor)
+        return types.SimpleNamespace(
+            st_dev=1, st_ino=status.st_ino, st_size=status.st_size, st_mtime_ns=0, st_ctime_ns=0
+        )
+
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (60, 96, 128, 3), dtype=np.uint8)
+    whole, path = encode(tmp_path / "whole.mkv", noise, options={"g": "12", "bf": "0"}), tmp_path / "video.mkv"
+    data = whole.read_bytes()
+    assert len(data) > 4 * video_file.END_BYTES
+    path.write_bytes(data)
+    monkeypatch.setattr(os, "fstat", timeless)
+    read_frames(path, [20])
+    assert len(KEPT) == 1
+    # The same without a packet, and with zeros for what is missing.
+    shorter = tmp_path / "shorter.mkv"
+    with av.open(str(whole)) as source, av.open(str(shorter), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None and number != 11:
+                packet.stream = stream
+                target.mux(packet)
+    data = shorter.read_bytes().ljust(len(data), b"\0")
+    path.write_bytes(data)
+    for indices in ([20, 40], lambda total: [total // 2]):
+        np.testing.assert_array_equal(read_frames(path, indices), read_frames(io.BytesIO(data), indices))
+
+
+def test_reading_leaves_the_place_of_a_file_to_whoever_shares_it(tmp_path):
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(range(100)))
+    data = video_file.VideoBytes(path)
+    before = os.lseek(data._file.fileno(), 0, os.SEEK_CUR)
+    data.seek(7)
+    assert data.read(2) + data.read(1) == bytes([7, 8, 9])
+    if hasattr(os, "pread"):
+        assert os.lseek(data._file.fileno(), 0, os.SEEK_CUR) == before
+    data.close()
+
+
+def test_packets_that_do_not_fit_the_index_are_found_out(tmp_path, monkeypatch):
     path = encode(tmp_path / "video.mp4", numbered_frames(30))
     with contextlib.closing(open_video(path)) as video:
         index = index_of(video)
@@ -124,6 +168,11 @@ def test_a_child_process_has_a_lock_of_its_own(tmp_path, settled):
     with kept_indices.KEPT._lock:
         child = os.fork()
         if child == 0:
-            os._exit(0 if len(KEPT) == 0 and KEPT.find((1,)) is None else 1)
+            # Should the lock be that of the parent, this ends the wait for it.
+            signal.alarm(60)
+            try:
+                os._exit(0 if len(KEPT) == 0 and KEPT.find((1,)) is None else 1)
+            finally:
+                os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert len(KEPT) > 0
