@@ -1,7 +1,9 @@
 """Training in several processes with PyTorch, a device each: gradients are averaged over a process group."""
 
+import atexit
 import functools
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -92,6 +94,16 @@ def _join() -> None:
             )
         torch.cuda.set_device(device)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """Ends the threads of the group while Python runs; a process that ends with them may end with SIGABRT."""
+    from torch import distributed
+
+    # After an error the others may be waiting for this process, which must not wait for them.
+    if distributed.is_initialized() and getattr(sys, "last_value", None) is None:
+        distributed.destroy_process_group()
 
 
 def average_gradients(optimizer: keras.optimizers.Optimizer) -> None:

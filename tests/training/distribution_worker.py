@@ -4,6 +4,8 @@ python -m tests.training.distribution_worker DISTRIBUTE OUT.npz [--devices N] [-
 """
 
 import argparse
+import atexit
+import os
 
 import keras
 import numpy as np
@@ -29,8 +31,20 @@ def main():
 
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * arguments.devices)
+    # What is registered later is called earlier.
+    atexit.register(check_that_the_group_is_left)
     distribution = choose(arguments.distribute)
     np.savez(arguments.out, **results(distribution, arguments.recipe, whole if arguments.whole_batches else shares))
+
+
+def check_that_the_group_is_left():
+    """Fails where the process ends as a member of a process group of PyTorch."""
+    if keras.backend.backend() == "torch":
+        from torch import distributed
+
+        if distributed.is_initialized():
+            print("The process ends as a member of its group.", flush=True)
+            os._exit(3)
 
 
 def results(distribution, recipe, give):
