@@ -13,10 +13,11 @@ _IN_WORDS = {
     "labels": "other names of classes",
     "the list of classes": "other names of classes",
 }
+_CLIPS = ("frames", "size", "crop_fraction", "interpolation")
 # What follows from a setting: where that differs, these are no causes of their own.
 _FOLLOW = {
-    "model": ("weights", "labels"),
-    "the model": ("frames", "size", "crop_fraction", "interpolation", "the list of classes"),
+    "model": ("weights", *_CLIPS),
+    "the model": _CLIPS,
     "features": ("labels",),
     "seed": ("sampling",),
 }
@@ -28,7 +29,7 @@ def check_begun_with(place: object, before: Mapping[str, Any], now: Mapping[str,
     Args:
         place: What was begun, in words.
         before: The settings that it was begun with, by name, as JSON gives them back. The entries of a dict among them
-            count as settings of their own. None stands for one that is not used.
+            count as settings of their own. None and False stand for one that is not used.
         now: Those of now, likewise.
         remedy: What to do, a sentence.
 
@@ -43,11 +44,15 @@ def check_begun_with(place: object, before: Mapping[str, Any], now: Mapping[str,
         a.parquet was begun with crf=23, now with crf=30; with top=5, now with top=None. Remove it.
     """
     before, now = _flat(before), _flat(now)
-    differ = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    differ = {name for name in before.keys() | now.keys() if _used(before.get(name)) != _used(now.get(name))}
     told = differ - {name for cause in differ for name in _FOLLOW.get(cause, ())}
     if told:
         clauses = "; ".join(_clause(name, before.get(name), now.get(name)) for name in sorted(told))
         raise ValueError(f"{place} was begun {clauses}. {remedy}")
+
+
+def _used(value):
+    return None if value is False else value
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from keras_video_focalnet.data.damage import damage_told
 from keras_video_focalnet.data.datasets import VideoList, VideoRecord
 from keras_video_focalnet.evaluation.ledger import Ledger, Row, ledger_of
 from keras_video_focalnet.evaluation.report import Evaluated, make_report, write_report
+from keras_video_focalnet.evaluation.scorer import fingerprint
 from keras_video_focalnet.evaluation.videos import labelled_videos, without_duplicates
 from keras_video_focalnet.evaluation.views import Views, class_scores, number_of_classes, read_views
 from keras_video_focalnet.utils.checks import check_integer
@@ -109,7 +110,7 @@ def evaluate_videos(
     }
     settings = {
         "the protocol": {**protocol, **rule.resize_rule},
-        "the model": _fingerprint(model),
+        "the model": f"{model.name} {fingerprint(model)}",
         "the list of videos": _digest([[r.path, r.label, r.start, r.end] for r in records]),
         "the list of classes": _digest(videos.class_names),
     }
@@ -121,6 +122,10 @@ def evaluate_videos(
                 bar.advance(len(rows))
         rows = ledger.rows()
     model_told = {"name": model.name, "classes": number_of_classes(model), **(about or {})}
+    if all(row.reason is not None for row in rows):
+        # What is recorded in a folder is not read again.
+        hint = "" if out is None else "; once they can, begin anew with another out"
+        raise ValueError(f"none of the {len(rows)} videos can be read{hint}: {rows[0].reason}")
     evaluated = Evaluated(records, videos.class_names, rows, duplicates, protocol, model_told)
     report, measures = make_report(evaluated)
     if out is not None:
@@ -209,21 +214,3 @@ def _rows(model, records, numbers, read, size, rule, views, batch_size):
 
 def _digest(value):
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
-
-
-def _fingerprint(model):
-    """What tells a model from another: its name, the shape of its clips, and its weights, or the bytes of its files."""
-    digest = hashlib.blake2b(json.dumps([model.name, model.input_shape]).encode(), digest_size=16)
-    if hasattr(model, "contract"):
-        path = Path(model.path)
-        files = sorted(path.rglob("*")) if path.is_dir() else [path, path.with_suffix(".bin")]
-        for file in files:
-            if file.is_file():
-                with open(file, "rb") as opened:
-                    digest.update(hashlib.file_digest(opened, "blake2b").digest())
-        return digest.hexdigest()
-    from keras import ops
-
-    for weight in model.weights:
-        digest.update(np.ascontiguousarray(ops.convert_to_numpy(weight)).view(np.uint8).data)
-    return digest.hexdigest()

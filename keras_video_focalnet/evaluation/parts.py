@@ -114,6 +114,11 @@ class Parts:
     def _check(self, before, place):
         """Raise where another configuration made what is at `place`."""
         remedy = f"Pass what it was begun with to go on, or another out, or remove {place} to begin anew."
+        if before.keys() != self._config.keys():
+            raise ValueError(
+                f"{place} is of another command, or of another version of this one; pass another out, or remove it to "
+                "begin anew."
+            )
         check_begun_with(place, before, self._config, remedy)
 
     def __enter__(self) -> "Parts":

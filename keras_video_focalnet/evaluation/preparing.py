@@ -114,7 +114,7 @@ def prepare_videos(
         contextlib.ExitStack() as stack,
     ):
         if parts.missing():
-            # Of a job that was killed; no other writes here now.
+            # Of a job that was killed: this one holds the lock.
             remove_left_behind(out / targets[number] for number in parts.missing())
             if address is None:
                 engine = local_engine(work, None, 1, workers)

@@ -59,21 +59,13 @@ class Evaluated:
 
 
 def make_report(evaluated: Evaluated) -> tuple[dict[str, Any], Measures]:
-    """Measure what was scored.
+    """Measure what was scored, of one video at least.
 
     Returns:
         What `report.json` holds, see `evaluate_videos`, and the measures.
-
-    Raises:
-        ValueError: No video could be read.
     """
     scored, names = evaluated.scored, evaluated.class_names
     broken = [{"video": evaluated.name(row.number), "reason": row.reason} for row in evaluated.rows if row.reason]
-    if not scored:
-        raise ValueError(
-            f"none of the {len(evaluated.rows)} videos can be read; once they can, begin anew with another out. The "
-            f"first of them: {broken[0]['reason']}"
-        )
     labels = np.array([evaluated.records[row.number].label for row in scored])
     scores = np.stack([row.scores for row in scored])
     measures = measure(labels, scores)

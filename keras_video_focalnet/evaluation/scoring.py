@@ -146,17 +146,21 @@ def score_videos(
     if top is not None:
         top = check_integer("top", top, minimum=1, maximum=scorer.width, remedy="pass None for all classes")
     table = _Table(found, scorer.width, names, top)
+    rule = clip_rule(model)
     config = {
         "videos": describe(found),
         "model": model.name,
         "weights": fingerprint(model),
+        "frames": rule.num_frames,
+        "size": list(rule.size),
+        **rule.resize_rule,
         "views": str(views),
         "seed": seed,
         "features": features,
         "top": top,
         "labels": names and _digest(names),
     }
-    read = ReadViews(found, clip_rule(model), views, seed)
+    read = ReadViews(found, rule, views, seed)
     size = int(np.prod(read.shape))
     about = {"classes": names, "columns": table.columns}
     with (

@@ -52,7 +52,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def remove_left_behind(paths: Iterable[str | os.PathLike]) -> None:
-    """Removes the temporary files that killed processes left of `atomic_write`s of some files.
+    """Removes the temporary files that killed processes left of `atomic_write`s of some files, where that is allowed.
 
     Args:
         paths: The files. Nobody may be writing them.
@@ -64,11 +64,13 @@ def remove_left_behind(paths: Iterable[str | os.PathLike]) -> None:
     for path in map(Path, paths):
         names.setdefault(path.parent, set()).add(_beginning(path.name))
     for folder, wanted in names.items():
-        # A folder need not be there yet.
-        for name in os.listdir(folder) if folder.is_dir() else ():
-            found = _TEMPORARY.fullmatch(name)
-            if found and found[1] in wanted:
-                (folder / name).unlink(missing_ok=True)
+        # A folder need not be there yet, and what lies in it may be another user's.
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                found = _TEMPORARY.fullmatch(name)
+                if found and found[1] in wanted:
+                    with contextlib.suppress(OSError):
+                        (folder / name).unlink()
 
 
 def _beginning(name):

@@ -119,6 +119,14 @@ def test_another_model_than_the_one_that_began_is_refused(folder, model, tmp_pat
         score_videos(folder / "red", other, tmp_path / "out.parquet", workers=0)
     with pytest.raises(ValueError, match="was begun with another list of videos .*differ.. Pass"):
         score_videos(folder / "blue", model, tmp_path / "out.parquet", workers=0)
+    # One of the same weights for other clips, and the table of another command.
+    larger = small(input_shape=(4, 64, 64, 3))
+    larger.set_weights(model.get_weights())
+    with pytest.raises(ValueError, match=r"was begun with size=\[32, 32\], now with size=\[64, 64\]. Pass"):
+        score_videos(folder / "red", larger, tmp_path / "out.parquet", workers=0)
+    with pytest.raises(ValueError, match="is of another command, or of another version of this one; pass another out"):
+        prepare_videos(folder / "red", tmp_path / "small", short_side=32, preset="ultrafast", workers=0)
+        score_videos(folder / "red", model, tmp_path / "small" / "prepared.parquet", workers=0)
     assert score_videos(folder / "red", model, tmp_path / "out.parquet", workers=0).done == 3
     assert (tmp_path / "out.parquet").read_bytes() == before
 

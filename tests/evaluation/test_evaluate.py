@@ -216,8 +216,10 @@ def test_videos_that_cannot_be_read_are_named(folder, tmp_path):
     table = parquet.read_table(tmp_path / "out" / "predictions.parquet").to_pydict()
     assert [reason is None for reason in table["broken"]] == [True, True, False, False, False, False]
     assert table["scores"][2] is None and table["answer"][2] is None
-    with pytest.raises(ValueError, match="none of the 3 videos can be read; .* another out. .*page.mp4 is not a"):
+    with pytest.raises(ValueError, match="none of the 3 videos can be read: .*page.mp4 is not a video"):
         evaluate_videos(Colours(), VideoList(broken, COLOURS))
+    with pytest.raises(ValueError, match="can be read; once they can, begin anew with another out: .*page.mp4 is not"):
+        evaluate_videos(Colours(), VideoList(broken, COLOURS), out=tmp_path / "none")
 
 
 @pytest.mark.filterwarnings("ignore:.*is damaged")
