@@ -89,3 +89,58 @@ def values_and_gradients(function, arrays, weights, jit_compile=False):
         gradients = [tensor.grad for tensor in tensors]
     as_numpy = keras.ops.convert_to_numpy
     return np.asarray(as_numpy(value)), [np.asarray(as_numpy(gradient)) for gradient in gradients]
+
+
+def probed(layer, x, probes, training=False, mode="eager"):
+    """What a layer or model gives for `x`, and gradients of the sum of its first outputs, each weighted by a probe.
+
+    On TensorFlow `mode` is "eager", "graph" or "xla"; JAX compiles always, PyTorch never.
+
+    Returns:
+        The outputs; the gradients of `x` and of each trainable variable, by its id; and what the variables without a
+        gradient hold afterwards, by their ids. All as NumPy arrays.
+    """
+    backend, trainable, fixed = keras.backend.backend(), layer.trainable_variables, layer.non_trainable_variables
+    x, probes = keras.ops.convert_to_tensor(x), [keras.ops.convert_to_tensor(probe) for probe in probes]
+
+    def weighted(outputs):
+        outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        pairs = zip(outputs[: len(probes)], probes, strict=True)
+        return sum(keras.ops.sum(output * keras.ops.cast(probe, output.dtype)) for output, probe in pairs), outputs
+
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        def backward(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                total, outputs = weighted(layer(x, training=training))
+            return outputs, tape.gradient(total, [x, *(variable.value for variable in trainable)])
+
+        outputs, gradients = (backward if mode == "eager" else tf.function(backward, jit_compile=mode == "xla"))(x)
+        after = [variable.value for variable in fixed]
+    elif backend == "jax":
+        import jax
+
+        def total(x, values, others):
+            outputs, after = layer.stateless_call(values, others, x, training=training)
+            total, outputs = weighted(outputs)
+            return total, (outputs, after)
+
+        values, others = ([variable.value for variable in variables] for variables in (trainable, fixed))
+        backward = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+        (_, (outputs, after)), (of_x, gradients) = backward(x, values, others)
+        gradients = [of_x, *gradients]
+    else:
+        import torch
+
+        x = x.requires_grad_()
+        total, outputs = weighted(layer(x, training=training))
+        gradients = torch.autograd.grad(total, [x, *(variable.value for variable in trainable)])
+        after = [variable.value for variable in fixed]
+    outputs, (of_x, *gradients), after = (
+        [np.asarray(keras.ops.convert_to_numpy(tensor)) for tensor in tensors]
+        for tensors in (outputs, gradients, after)
+    )
+    by_id = {id(variable): gradient for variable, gradient in zip(trainable, gradients, strict=True)}
+    return outputs, of_x, by_id, {id(variable): value for variable, value in zip(fixed, after, strict=True)}

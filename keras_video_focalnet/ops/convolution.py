@@ -6,20 +6,33 @@ from keras import ops
 from keras_video_focalnet.ops import Tensor
 
 
-def convolution(x: Tensor, kernel: Tensor, depthwise: bool = False) -> Tensor:
-    """Convolve `(batch, height, width, channels)` with stride 1 and zero padding that keeps the size, without bias; on
-    PyTorch without a copy of `x`. The kernel is `(k, k', channels, filters)`, depth-wise `(k, k', channels, 1)`, both
-    sides odd.
+def convolution(x: Tensor, kernel: Tensor, depthwise: bool = False, strides: int = 1) -> Tensor:
+    """Convolve `(batch, height, width, channels)`, padded on all sides alike by half of the kernel's side, without a
+    bias; on PyTorch without a copy of `x`. The kernel is `(k, k', channels, filters)`, depth-wise `(k, k', channels,
+    1)`, both sides odd. With a stride of 1 the size stays; with another, sides are divided by it and rounded up.
     """
+    rows, columns = (size // 2 for size in kernel.shape[:2])
     if keras.backend.backend() == "torch":
         from torch.nn.functional import conv2d
 
         x, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)
         # Keras makes both ends contiguous; these views tell PyTorch that channels come last in memory.
         filters = kernel.permute((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
-        padding = tuple(size // 2 for size in kernel.shape[:2])
-        groups = x.shape[-1] if depthwise else 1
-        return conv2d(x.permute(0, 3, 1, 2), filters, padding=padding, groups=groups).permute(0, 2, 3, 1)
-    if depthwise:
-        return ops.depthwise_conv(x, kernel, padding="same", data_format="channels_last")
-    return ops.conv(x, kernel, padding="same", data_format="channels_last")
+        options = {"stride": strides, "padding": (rows, columns), "groups": x.shape[-1] if depthwise else 1}
+        return conv2d(x.permute(0, 3, 1, 2), filters, **options).permute(0, 2, 3, 1)
+    padding = "same"
+    if strides > 1:
+        # What libraries call "same" pads less on the first side than on the last one.
+        x, padding = ops.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0))), "valid"
+    convolve = ops.depthwise_conv if depthwise else ops.conv
+    return convolve(x, kernel, strides=strides, padding=padding, data_format="channels_last")
+
+
+def pointwise(x: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
+    """Convolve `(batch, height, width, channels)` with a kernel `(1, 1, channels, filters)`, without bias."""
+    if strides > 1:
+        x = x[:, ::strides, ::strides]
+    height, width, channels = x.shape[1:]
+    filters = kernel.shape[-1]
+    product = ops.matmul(ops.reshape(x, (-1, channels)), ops.reshape(kernel, (channels, filters)))
+    return ops.reshape(product, (-1, height, width, filters))

@@ -1,0 +1,79 @@
+"""Bilinear reading of a map at learned positions: which places a position reads, and how much of each.
+
+A position between four places reads each of them by its nearness; a place outside the map reads as zero by itself. All
+of it is arithmetic on small tensors, in float32 at least: bfloat16 knows a position near 27 to 1/8 only.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_video_focalnet.ops import Tensor
+
+
+def bilinear_corners(offsets: Tensor, grid: tuple[int, int], kernel_size: int, dilation: int) -> tuple[Tensor, Tensor]:
+    """Find the four places that each displaced tap of a window reads, and their weights.
+
+    Args:
+        offsets: `(batch, height * width, 2 * kernel_size**2)`: of each tap its displacement down, then right. Taps are
+            in row-major order.
+        grid: `(height, width)`.
+        kernel_size: Odd side of the window, which is centred.
+        dilation: Distance of neighbouring taps.
+
+    Returns:
+        int32 places and floating weights, both `(batch, height * width, 4 * kernel_size**2)`: the upper left places of
+        all taps, then the upper right, lower left and lower right ones. The weights' derivative by an offset is the one
+        to the right where a position is a whole number, and zero where all of a tap lies outside.
+    """
+    (tops, upper, lower, *_), (lefts, left, right, *_) = _both_axes(offsets, grid, kernel_size, dilation)
+    height, width = grid
+    top, bottom = (ops.clip(tops + step, 0, height - 1) * width for step in (0, 1))
+    first, last = (ops.clip(lefts + step, 0, width - 1) for step in (0, 1))
+    places = ops.concatenate([top + first, top + last, bottom + first, bottom + last], axis=-1)
+    weights = ops.concatenate([upper * left, upper * right, lower * left, lower * right], axis=-1)
+    return places, weights
+
+
+def offset_gradients(
+    weight_gradients: Tensor, offsets: Tensor, grid: tuple[int, int], kernel_size: int, dilation: int
+) -> Tensor:
+    """Turn gradients of the weights of `bilinear_corners` into gradients of the offsets, of their shape."""
+    vertical, horizontal = _both_axes(offsets, grid, kernel_size, dilation)
+    (_, upper, lower, above, below), (_, left, right, before, after) = vertical, horizontal
+    upper_left, upper_right, lower_left, lower_right = ops.split(weight_gradients, 4, axis=-1)
+    down = below * (lower_left * left + lower_right * right) - above * (upper_left * left + upper_right * right)
+    along = after * (upper_right * upper + lower_right * lower) - before * (upper_left * upper + lower_left * lower)
+    return ops.cast(ops.reshape(ops.stack([down, along], axis=-1), ops.shape(offsets)), offsets.dtype)
+
+
+def _both_axes(offsets, grid, kernel_size, dilation):
+    """What `_neighbours` tells of the rows, and of the columns, that all taps of all places read."""
+    dtype = keras.backend.result_type(keras.backend.standardize_dtype(offsets.dtype), "float32")
+    offsets, places = ops.cast(offsets, dtype), _window_places(*grid, kernel_size, dilation)
+    rows, columns = (ops.convert_to_tensor(np.asarray(axis, dtype)) for axis in places)
+    return _neighbours(rows + offsets[:, :, 0::2], grid[0]), _neighbours(columns + offsets[:, :, 1::2], grid[1])
+
+
+def _window_places(height, width, kernel_size, dilation):
+    """Rows and columns of the undisplaced taps of every place, each `(height * width, kernel_size**2)`."""
+    taps = dilation * (np.arange(kernel_size) - kernel_size // 2)
+    rows = np.arange(height)[:, None, None, None] + taps[:, None]
+    columns = np.arange(width)[:, None, None] + taps
+    shape = (height, width, kernel_size, kernel_size)
+    return (np.broadcast_to(axis, shape).reshape(height * width, -1) for axis in (rows, columns))
+
+
+def _neighbours(positions, size):
+    """The whole number below each position, the weights of it and of the next one, and whether each of them is inside.
+
+    The weights of those outside are zero. A position of -1 or less reads nothing, so that of -1 itself has no slope.
+    """
+    floor = ops.stop_gradient(ops.floor(positions))
+    part = positions - floor
+    # What is far away stays outside, and in the range of an integer.
+    whole = ops.cast(ops.clip(floor, -2, size), "int32")
+    reads = ops.logical_and(whole >= -1, ops.stop_gradient(positions) > -1)
+    before = ops.cast(ops.logical_and(whole >= 0, whole < size), part.dtype)
+    after = ops.cast(ops.logical_and(reads, whole < size - 1), part.dtype)
+    return whole, (1 - part) * before, part * after, before, after
