@@ -49,3 +49,18 @@ class NumpyFanInUniform(_NumpyInitializer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "fan_in": self.fan_in}
+
+
+@keras.saving.register_keras_serializable(package="keras_video_focalnet")
+class NumpyFanOutNormal(_NumpyInitializer):
+    """Draws kernels of convolutions before a ReLU from a normal distribution of variance `2 / fan_out`."""
+
+    def __init__(self, fan_out: int, seed: int | None = None):
+        super().__init__(seed=seed)
+        self.fan_out = fan_out
+
+    def draw(self, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+        return rng.normal(scale=math.sqrt(2.0 / self.fan_out), size=shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "fan_out": self.fan_out}

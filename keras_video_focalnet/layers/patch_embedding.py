@@ -28,6 +28,7 @@ class PatchEmbedding(keras.layers.Layer):
         patch_size: The side of a patch and the stride, an integer of at least 1; 4 by default.
         tubelet_size: How many frames a patch spans, and the stride in time, an integer of at least 1; 1 by default.
         use_conv_embed: Whether patches overlap; False by default.
+        use_norm: Whether tokens are normalized; True by default.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, height * width, channels)`, floating.
@@ -50,6 +51,7 @@ class PatchEmbedding(keras.layers.Layer):
         patch_size: int = 4,
         tubelet_size: int = 1,
         use_conv_embed: bool = False,
+        use_norm: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -67,7 +69,8 @@ class PatchEmbedding(keras.layers.Layer):
             raise ValueError(
                 f"grid_size={self.grid_size} is smaller than one patch of {self.kernel_size}; use a larger input."
             )
-        self.norm = FusedLayerNormalization(dtype=self.dtype_policy, name="norm")
+        self.use_norm = use_norm
+        self.norm = FusedLayerNormalization(dtype=self.dtype_policy, name="norm") if use_norm else None
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         check_tokens(self, input_shape)
@@ -84,7 +87,8 @@ class PatchEmbedding(keras.layers.Layer):
         self.bias = self.add_weight(
             name="bias", shape=(self.embed_dim,), initializer=initializers.NumpyFanInUniform(fan_in)
         )
-        self.norm.build((None, None, None, self.embed_dim))
+        if self.use_norm:
+            self.norm.build((None, None, None, self.embed_dim))
         self.built = True
 
     def call(self, inputs: Any) -> Any:
@@ -107,7 +111,8 @@ class PatchEmbedding(keras.layers.Layer):
                 picture, kernel, strides=self.patch_size, padding="valid", data_format="channels_last"
             )
         out_height, out_width = self.output_grid
-        return self.norm(ops.reshape(tokens, (-1, frames, out_height * out_width, self.embed_dim)))
+        tokens = ops.reshape(tokens, (-1, frames, out_height * out_width, self.embed_dim))
+        return self.norm(tokens) if self.use_norm else tokens
 
     def _check_frames(self, frames):
         if isinstance(frames, int) and frames % self.tubelet_size:
@@ -126,5 +131,5 @@ class PatchEmbedding(keras.layers.Layer):
         return math.prod(self.compute_output_shape(input_shape)) * inputs_to_one_output
 
     def get_config(self) -> dict[str, Any]:
-        arguments = ("embed_dim", "grid_size", "patch_size", "tubelet_size", "use_conv_embed")
+        arguments = ("embed_dim", "grid_size", "patch_size", "tubelet_size", "use_conv_embed", "use_norm")
         return {**super().get_config(), **{name: getattr(self, name) for name in arguments}}

@@ -15,14 +15,14 @@ CLIPS = (2, 4, 12, 10, 3)
 
 
 class KerasLayerChecks(testing.TestCase):
-    def check(self, layer, kwargs, shape, output, weights, seeds=0, masking=False, stateless=False):
+    def check(self, layer, kwargs, shape, output, weights, seeds=0, masking=False, stateless=False, fixed=0):
         self.run_layer_test(
             layer,
             init_kwargs=kwargs,
             input_shape=shape,
             expected_output_shape=output,
             expected_num_trainable_weights=weights,
-            expected_num_non_trainable_weights=0,
+            expected_num_non_trainable_weights=fixed,
             expected_num_seed_generators=seeds,
             expected_num_losses=0,
             supports_masking=masking,
@@ -88,6 +88,31 @@ class KerasLayerChecks(testing.TestCase):
         options = {"use_postln": True, "use_postln_in_modulation": True, "use_layerscale": True, "drop_rate": 0.1}
         kwargs = {"embed_dim": 8, "grid_size": (6, 5), "mlp_ratio": 2.0, "drop_path_rate": 0.2, "drop_path_per": "clip"}
         self.check(layers.FocalBlock, {**kwargs, **options}, TOKENS, (TOKENS,) * 3, 26, seeds=5)
+
+    def test_inter_frame_attention(self):
+        kwargs = {"grid_size": (6, 5), "kernel_size": 3, "dilation": 2}
+        self.check(layers.InterFrameAttention, kwargs, TOKENS, (TOKENS, (2, 3, 30, 9)), 0, stateless=True)
+
+    def test_window_attention(self):
+        kwargs = {"num_heads": 2, "grid_size": (6, 4), "window_size": 2, "shift_size": 1}
+        self.check(layers.WindowAttention, kwargs, (2, 4, 24, 8), (2, 4, 24, 8), 5)
+
+    def test_relative_position_bias(self):
+        kwargs = {"window_size": (2, 3), "num_heads": 2}
+        self.check(layers.RelativePositionBias, kwargs, (4, 2, 6, 6), (4, 2, 6, 6), 1)
+
+    def test_patch_merging(self):
+        self.check(layers.PatchMerging, {"grid_size": (6, 4)}, (2, 4, 24, 8), (2, 4, 6, 16), 3)
+
+    def test_patches_without_a_norm(self):
+        kwargs = {"embed_dim": 8, "grid_size": (8, 12), "tubelet_size": 2, "use_norm": False}
+        self.check(layers.PatchEmbedding, kwargs, (2, 4, 96, 3), (2, 2, 6, 8), 2)
+
+    def test_batch_normalization_that_keeps_the_unbiased_variance(self):
+        self.check(layers.UnbiasedBatchNormalization, {"momentum": 0.8}, TOKENS, TOKENS, 2, masking=True, fixed=2)
+
+    def test_dense_heads(self):
+        self.check(layers.DenseHeads, {"classes": 5, "heads": 2}, (2, 8), (2, 5), 4)
 
     def test_augmentation_of_clips(self):
         kwargs = {"layer": keras.layers.RandomFlip("horizontal", seed=1)}

@@ -1,0 +1,60 @@
+"""Batch normalization that keeps the unbiased variance."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_video_focalnet.layers.serialization import saved_as
+
+_FIXED = ("axis", "center", "scale", "renorm", "synchronized")
+
+
+@saved_as("BatchNormalization")
+class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch normalization over the last axis, whose moving variance is that which PyTorch keeps.
+
+    A batch is normalized by its own, biased variance; what moves is the unbiased one, larger by `n / (n - 1)` for `n`
+    values of a channel, as `torch.nn.BatchNorm2d` does. In files and in `model.summary()` it is called
+    `BatchNormalization`, see `saved_as`. `epsilon` is 1e-5 and `momentum` 0.9 by default, PyTorch's 0.1 from the other
+    end. `axis`, `center`, `scale`, `renorm` and `synchronized` cannot be set and raise ValueError.
+
+    Input and output shape: `(..., channels)`, floating; half precision is normalized in float32.
+
+    Example:
+    >>> UnbiasedBatchNormalization()(np.ones((2, 7, 7, 4), "float32")).shape
+    (2, 7, 7, 4)
+    """
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any):
+        fixed = [name for name in _FIXED if name in kwargs]
+        if fixed:
+            raise ValueError(
+                f"{fixed[0]}={kwargs[fixed[0]]!r} cannot be set: the last axis is normalized, scaled and shifted; for "
+                "anything else take keras.layers.BatchNormalization."
+            )
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        exact = keras.backend.result_type(keras.backend.standardize_dtype(inputs.dtype), "float32")
+        x = ops.cast(inputs, exact)
+        gamma, beta, mean, variance = (
+            ops.cast(variable, exact) for variable in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        )
+        if training and self.trainable:
+            if mask is not None:
+                raise ValueError("mask must be None in training: every value counts; pass inputs without a mask.")
+            axes = tuple(range(len(inputs.shape) - 1))
+            kept = self.momentum
+            batch_mean, batch_variance = ops.moments(x, axes=axes)
+            count = ops.cast(ops.prod(ops.shape(inputs)[:-1]), exact)
+            unbiased = batch_variance * (count / ops.maximum(count - 1, 1))
+            self.moving_mean.assign(mean * kept + batch_mean * (1 - kept))
+            self.moving_variance.assign(variance * kept + unbiased * (1 - kept))
+            mean, variance = batch_mean, batch_variance
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        return ops.cast((x - mean) * scale + beta, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {name: value for name, value in config.items() if name not in _FIXED and not name.startswith("renorm")}
