@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.ops.batch_norm import batch_norm, batch_norm_in_training
 
 _FIXED = ("axis", "center", "scale", "renorm", "synchronized")
 
@@ -44,16 +45,13 @@ class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
         if training and self.trainable:
             if mask is not None:
                 raise ValueError("mask must be None in training: every value counts; pass inputs without a mask.")
-            axes = tuple(range(len(inputs.shape) - 1))
             kept = self.momentum
-            batch_mean, batch_variance = ops.moments(x, axes=axes)
-            count = ops.cast(ops.prod(ops.shape(inputs)[:-1]), exact)
-            unbiased = batch_variance * (count / ops.maximum(count - 1, 1))
+            x, batch_mean, unbiased = batch_norm_in_training(x, gamma, beta, self.epsilon)
             self.moving_mean.assign(mean * kept + batch_mean * (1 - kept))
             self.moving_variance.assign(variance * kept + unbiased * (1 - kept))
-            mean, variance = batch_mean, batch_variance
-        scale = gamma * ops.rsqrt(variance + self.epsilon)
-        return ops.cast((x - mean) * scale + beta, self.compute_dtype)
+        else:
+            x = batch_norm(x, mean, variance, gamma, beta, self.epsilon)
+        return ops.cast(x, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -79,7 +79,7 @@ class WindowAttention(keras.layers.Layer):
         self.proj = FusedDense(channels, **draw, dtype=self.dtype_policy, name="proj")
         self.qkv.build((None, window, channels))
         self.position_bias.build((None, self.num_heads, window, window))
-        self.proj.build((None, window, channels))
+        self.proj.build((None, 1, window, channels))
         quantize_layers(self, self.quantized)
         self.built = True
 
@@ -101,17 +101,18 @@ class WindowAttention(keras.layers.Layer):
         )
         logits = ops.matmul(queries * depth**-0.5, ops.transpose(keys, (0, 1, 3, 2)))
         exact = keras.backend.result_type(self.compute_dtype, "float32")
-        logits, bias = ops.cast(logits, exact), ops.cast(self.position_bias.bias(), exact)
+        # With an axis of 1 in front, as phones' GPUs add no tensors of two ranks.
+        logits, bias = ops.cast(logits, exact), ops.expand_dims(ops.cast(self.position_bias.bias(), exact), 0)
         if self._mask is not None:
             # One array for all windows of a frame and all heads: no tensor has five axes.
             windows = len(self._mask)
             logits = ops.reshape(logits, (-1, windows * heads, tokens, tokens))
             mask = ops.convert_to_tensor(self._mask[:, None].astype(exact))
-            bias = ops.reshape(mask + bias, (windows * heads, tokens, tokens))
+            bias = ops.reshape(mask + bias, (1, windows * heads, tokens, tokens))
         shares = ops.softmax(logits + bias, axis=-1)
         shares = ops.reshape(ops.cast(shares, self.compute_dtype), (-1, heads, tokens, tokens))
         attended = ops.transpose(ops.matmul(shares, values), (0, 2, 1, 3))
-        return self.proj(ops.reshape(attended, (-1, tokens, channels)))
+        return self.proj(ops.reshape(attended, (-1, 1, tokens, channels)))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return tuple(input_shape)

@@ -56,12 +56,12 @@ def _both_axes(offsets, grid, kernel_size, dilation):
 
 
 def _window_places(height, width, kernel_size, dilation):
-    """Rows and columns of the undisplaced taps of every place, each `(height * width, kernel_size**2)`."""
+    """Rows and columns of the undisplaced taps of every place, each `(1, height * width, kernel_size**2)`."""
     taps = dilation * (np.arange(kernel_size) - kernel_size // 2)
     rows = np.arange(height)[:, None, None, None] + taps[:, None]
     columns = np.arange(width)[:, None, None] + taps
     shape = (height, width, kernel_size, kernel_size)
-    return (np.broadcast_to(axis, shape).reshape(height * width, -1) for axis in (rows, columns))
+    return (np.broadcast_to(axis, shape).reshape(1, height * width, -1) for axis in (rows, columns))
 
 
 def _neighbours(positions, size):
