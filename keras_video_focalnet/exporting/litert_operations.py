@@ -12,8 +12,9 @@ HIGHEST_RANK = 4
 # tensorflow/lite/tools/versioning/gpu_compatibility.cc in TensorFlow.
 GPU_OPERATIONS = frozenset(
     {
-        *("ADD", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DIV", "EXP"),
-        *("FULLY_CONNECTED", "GELU", "LOGISTIC", "MAXIMUM", "MEAN", "MUL", "PAD", "QUANTIZE", "REDUCE_MAX", "RESHAPE"),
+        *("ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DIV", "EXP"),
+        *("FULLY_CONNECTED", "GELU", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MUL", "PAD", "QUANTIZE", "RELU"),
+        *("REDUCE_MAX", "RESHAPE"),
         *("RESIZE_BILINEAR", "RSQRT", "SLICE", "SOFTMAX", "SPLIT", "SPLIT_V", "SQRT", "SQUARE", "SQUARED_DIFFERENCE"),
         *("STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE"),
     }
@@ -32,6 +33,7 @@ class Operation:
         outputs: Shapes of its outputs.
         reads_pixels: Whether it reads the input of the file.
         masks: Whether it is a STRIDED_SLICE with an ellipsis, new axes or removed axes.
+        by_constant: Whether it is a BATCH_MATMUL by a constant.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Operation:
     outputs: tuple
     reads_pixels: bool = False
     masks: bool = False
+    by_constant: bool = False
 
 
 def list_operations(path):
@@ -56,6 +59,7 @@ def list_operations(path):
                 name = "FLEX"
             options = operator.builtinOptions
             masks = name == "STRIDED_SLICE" and any((options.ellipsisMask, options.newAxisMask, options.shrinkAxisMask))
+            buffers = [flat.buffers[graph.tensors[index].buffer] for index in operator.inputs if index >= 0]
             operations.append(
                 Operation(
                     name,
@@ -63,25 +67,33 @@ def list_operations(path):
                     tuple(shapes[index] for index in operator.outputs),
                     any(index in graph.inputs for index in operator.inputs),
                     masks,
+                    name == "BATCH_MATMUL" and any(buffer.data is not None for buffer in buffers),
                 )
             )
     return operations
 
 
-def check_operations(path):
-    """Check that the GPU of a phone supports all of a LiteRT file except the first conversion of pixels to floats."""
-    for refused in refused_operations(path):
+def check_operations(path, beyond=frozenset()):
+    """Check that the GPU of a phone supports all of a LiteRT file except the first conversion of pixels to floats.
+
+    Of an architecture that cannot do without some operations `beyond` a phone's GPU, by their names, the rest is
+    checked, and that all of them are built in and of a rank that every processor's delegate takes.
+    """
+    for refused in refused_operations(path, beyond):
         raise ExportError(f"The LiteRT file holds {refused}. No file was written.")
     return count_operations(path)
 
 
-def refused_operations(path):
-    """List what the GPU of a phone does not support in a LiteRT file, each with the reason, in words."""
+def refused_operations(path, beyond=frozenset()):
+    """List what the GPU of a phone does not support in a LiteRT file, each with the reason, in words, without what is
+    `beyond` it by its name.
+    """
     return [
         f"{operation.name} from {list(operation.inputs)} to {list(operation.outputs)}, which a mobile GPU delegate "
         f"refuses: {reason}"
         for operation in list_operations(path)
         if (reason := _refused(operation))
+        and (operation.name not in beyond or highest_rank([operation]) > HIGHEST_RANK)
     ]
 
 
@@ -103,6 +115,8 @@ def _refused(operation):
         return "it is not among the delegate's operations"
     if highest_rank([operation]) > HIGHEST_RANK:
         return f"it has a tensor of more than {HIGHEST_RANK} dimensions"
+    if operation.by_constant:
+        return "it multiplies by a constant stack of matrices"
     if operation.masks:
         return "it slices with an ellipsis, a new or a dropped axis"
     if name in ("SLICE", "STRIDED_SLICE") and len(operation.inputs[0]) not in (3, 4):

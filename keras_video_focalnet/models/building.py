@@ -173,8 +173,9 @@ def load_state(network: Network, state: State, origin: str, **options) -> list[s
 def _numbers(network: Network, state: State, origin: str) -> dict[int, str]:
     """Tell under which number a run saves each variable of a network."""
     weights = network.model.weights
-    # A run trains with a classifier, which has two arrays at the end.
-    if len(state) != len(weights) + 2 * (network.classifier is None):
+    # A run trains with a classifier, whose arrays are the last ones.
+    classifier = len(network.architecture.classifier_tensors)
+    if len(state) != len(weights) + classifier * (network.classifier is None):
         raise WeightsFileError(
             f"{origin}: a run saved {len(state)} arrays in it and the model has {len(weights)}. Build the model that "
             "the run trained, or pass the run's model.keras."
@@ -191,7 +192,7 @@ def _renamed(network: Network, state: State, paths: dict[int, str]) -> State:
         # A classifier of other classes is moved too, so that it is told apart and left out.
         fits = slot is not None and (array.shape == tuple(slot.variable.shape) or array.ndim == len(slot.axes))
         renamed[name] = slot.to_reference(array) if fits else array
-    classifier = classifier_paths(state)
+    classifier = classifier_paths(state, len(network.architecture.classifier_tensors))
     if network.classifier is None and classifier and classifier[0] in renamed:
         for name, path in zip(network.architecture.classifier_tensors, classifier, strict=True):
             renamed[name] = renamed.pop(path).T

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,10 @@ from keras_video_focalnet.labels import configured_labels, load_labels
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import with_remedy
 from keras_video_focalnet.models import clip_rules  # noqa: F401  (tells `read_clip` what a model's clips are)
-from keras_video_focalnet.models.cloning import ClonedWhole, take_weights
+from keras_video_focalnet.models.arguments import REQUIRED_ARGUMENTS, constructor_arguments
+from keras_video_focalnet.models.cloning import take_weights
 from keras_video_focalnet.models.entrances import know_layers
+from keras_video_focalnet.models.heads import TrainedByHeads
 from keras_video_focalnet.models.inputs import FRAMES, clip_shape
 from keras_video_focalnet.models.jax_state import whole
 from keras_video_focalnet.models.network import LayerRole, Network
@@ -24,16 +25,13 @@ from keras_video_focalnet.utils.checks import check_integer
 from keras_video_focalnet.utils.deprecation import warn_renamed
 from keras_video_focalnet.weights.slots import Slot, State
 
-# What every constructor takes.
-REQUIRED_ARGUMENTS = ("include_top", "input_tensor", "input_shape", "classes", "classifier_activation", "labels")
-REQUIRED_ARGUMENTS += ("pooling", "include_preprocessing", "dtype", "name", "trainable")
 # What Keras calls a lambda where it writes down its code.
 _LAMBDA = "__lambda__"
 # Keras has attributes of these names already, or makes them of what it is given.
 _KERAS_ATTRIBUTES = ("name", "trainable", "dtype", "input_shape", "input_tensor")
 
 
-class VideoClassifier(ClonedWhole):
+class VideoClassifier(TrainedByHeads):
     """A video classifier: the base of every architecture of this package.
 
     A subclass builds its functional graph in `__init__` and ends with
@@ -53,10 +51,13 @@ class VideoClassifier(ClonedWhole):
 
     Attributes:
         preprocessing: `Preprocessing` of the architecture.
-        classifier_tensors: Names of the classifier's matrix and bias in the reference's checkpoint.
+        classifier_tensors: Names of the classifier's matrix and bias in the reference's checkpoint; of several heads,
+            see `layers.DenseHeads`, those of each in turn.
         load_options: Arguments of `complete_state` with their defaults; the builders take them too.
         least_size: Least height and width of a frame in pixels.
+        least_frames: Least number of frames of a clip.
         exclusions: Dict from the name of a conformance check that the architecture cannot pass to the reason why.
+        beyond_gpus: LiteRT's names of operations that the architecture cannot do without and phones' GPUs do not run.
         small_arguments: Arguments that make a model of any builder so small that the conformance checks take seconds.
         classes: Number of classes, or None without a classifier.
         labels: Tuple of class names, or None.
@@ -65,10 +66,12 @@ class VideoClassifier(ClonedWhole):
     """
 
     preprocessing: Preprocessing = IMAGENET
-    classifier_tensors: tuple[str, str] = ("head.weight", "head.bias")
+    classifier_tensors: tuple[str, ...] = ("head.weight", "head.bias")
     load_options: Mapping[str, Any] = {}
     least_size: int = 32
+    least_frames: int = 1
     exclusions: Mapping[str, str] = {}
+    beyond_gpus: frozenset[str] = frozenset()
     small_arguments: Mapping[str, Any] = {}
 
     def __init_subclass__(cls, **kwargs):
@@ -147,6 +150,11 @@ class VideoClassifier(ClonedWhole):
         return state, []
 
     @classmethod
+    def unused_state(cls, network: Network) -> State:
+        """What the reference's checkpoints hold beside the slots of a network, and nothing computes with."""
+        return {}
+
+    @classmethod
     def check_load_options(cls, **options) -> None:
         """Check arguments of `complete_state` before anything is downloaded or built."""
         unknown = next((name for name in options if name not in cls.load_options), None)
@@ -214,15 +222,18 @@ class VideoClassifier(ClonedWhole):
         """What the layers between preprocessing and scores compute in."""
         return self._policy.compute_dtype
 
-    def state(self) -> State:
+    def state(self, unused: bool = False) -> State:
         """Read the weights as NumPy arrays under the reference's names and in its layouts, bit for bit.
+
+        Args:
+            unused: Whether to add what the reference's checkpoints hold besides and nothing computes with.
 
         Example:
             >>> VideoFocalNetNano(weights=None).state()["patch_embed.proj.weight"].shape
             (16, 3, 4, 4)
         """
         with whole(self):
-            return self.network.state()
+            return self.network.state(unused)
 
     def load_state(self, state: Mapping[str, Any], origin: str = "state", **options) -> list[str]:
         """Move a state into the model. Everything is checked before the first variable changes.
@@ -381,16 +392,3 @@ def check_labels(labels: Sequence[str] | str | None, classes: int) -> tuple[str,
     if labels is not None and len(labels) != classes:
         raise ValueError(f"labels has {len(labels)} names but classes={classes}; pass one name a class.")
     return labels
-
-
-def constructor_arguments(architecture: type[VideoClassifier]) -> dict[str, inspect.Parameter]:
-    """The arguments of an architecture's constructor by name, with those of its bases that it hands on."""
-    found = {}
-    for ancestor in architecture.__mro__:
-        if set(REQUIRED_ARGUMENTS) <= set(found) or ancestor is VideoClassifier:
-            break
-        # Keras wraps a class's `__init__` and keeps its signature.
-        for name, parameter in inspect.signature(ancestor.__init__).parameters.items():
-            if name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                found.setdefault(name, parameter)
-    return found

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_video_focalnet.layers.replayable_dropout import ReplayableDropout
 from keras_video_focalnet.models.inputs import exact_dtype
 from keras_video_focalnet.utils.checks import check_choice, check_integer
 
@@ -22,6 +23,7 @@ def classify_or_pool(
     classifier_activation: Any,
     policy: keras.dtype_policies.DTypePolicy,
     name: str = "head",
+    drop_rate: float = 0.0,
     **dense: Any,
 ) -> Any:
     """End a functional model: from features to scores, or without a classifier to pooled features.
@@ -35,6 +37,7 @@ def classify_or_pool(
         classifier_activation: Activation of the classifier; None gives logits.
         policy: The dtype policy of the model's layers; scores are at least float32.
         name: Name of the classifier's layer.
+        drop_rate: Dropout before the classifier, drawn for each frame.
         **dense: Further arguments of the classifier's `keras.layers.Dense`.
 
     Returns:
@@ -43,7 +46,10 @@ def classify_or_pool(
     """
     check_choice("pooling", pooling, POOLINGS)
     if include_top:
-        pooled = ops.mean(ops.mean(features, axis=2), axis=1)
+        of_frames = ops.mean(features, axis=2)
+        if drop_rate:
+            of_frames = ReplayableDropout(drop_rate, dtype=policy, name=f"{name}_dropout")(of_frames)
+        pooled = ops.mean(of_frames, axis=1)
         classes = check_integer("classes", classes, 1)
         return keras.layers.Dense(classes, classifier_activation, dtype=exact_dtype(policy), name=name, **dense)(pooled)
     if pooling is None:

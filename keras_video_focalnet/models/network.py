@@ -117,9 +117,12 @@ class Network:
                 )
         return slots
 
-    def state(self) -> State:
-        """The weights under the reference's names and in its layouts, bit for bit."""
-        return state_of_slots(self.slots())
+    def state(self, unused: bool = False) -> State:
+        """The weights under the reference's names and in its layouts, bit for bit; with `unused`, what its checkpoints
+        hold besides.
+        """
+        state = state_of_slots(self.slots())
+        return {**state, **self.architecture.unused_state(self)} if unused else state
 
     def load_state(self, state: Mapping[str, Any], origin: str = "state", **options) -> list[str]:
         """Move a state into the network, see `VideoClassifier.load_state`."""

@@ -33,6 +33,8 @@ ENTRY_POINTS = "keras_video_focalnet.families"
 """Entry point group in which other packages name modules that register a family."""
 
 _VARIANT = re.compile(r"_(\d+)x(\d+)$")
+# The folder that the package is named after: first in lists, and where several families have a recipe of a name.
+_FIRST = "video_focalnet"
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,9 @@ def families() -> tuple[Family, ...]:
 def own_families() -> tuple[Family, ...]:
     """The families of this package: the folders beside this file, each of which registers itself when imported."""
     package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.ispkg:
-            importlib.import_module(f"{__package__}.{module.name}")
+    folders = [module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg]
+    for name in sorted(folders, key=lambda name: (name != _FIRST, name)):
+        importlib.import_module(f"{__package__}.{name}")
     return tuple(family for family in _families.values() if family.module.startswith(f"{__package__}."))
 
 

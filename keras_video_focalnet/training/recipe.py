@@ -59,7 +59,8 @@ class Recipe:
         min_learning_rate: The learning rate at the end of the run, 0.001 by default.
         rate_batch: The batch size that the three learning rates are meant for, 512 by default; with another batch size
             they are scaled in proportion. None uses them as they are with every batch size.
-        momentum: Nesterov momentum of `"sgd"`, from 0 to 1; 0.9 by default.
+        momentum: Momentum of `"sgd"`, from 0 to 1; 0.9 by default.
+        nesterov: Whether that momentum is Nesterov's, True by default.
         layer_decay: For `"adamw"`, the factor of the learning rate from one block to the block below it, above 0 and at
             most 1 (the default, the same rate everywhere); see `layerwise_multipliers`.
         weight_decay: Weight decay of matrices and kernels, 1e-4 by default.
@@ -106,6 +107,7 @@ class Recipe:
     min_learning_rate: float = 0.001
     rate_batch: int | None = 512
     momentum: float = 0.9
+    nesterov: bool = True
     layer_decay: float = 1.0
     weight_decay: float = 1e-4
     clip_norm: float | None = 5.0
@@ -193,7 +195,7 @@ class Recipe:
             "gradient_accumulation_steps": self.gradient_accumulation_steps,
         }
         if self.optimizer == "sgd":
-            optimizer = TorchSGD(schedule, momentum=self.momentum, nesterov=True, **common)
+            optimizer = TorchSGD(schedule, momentum=self.momentum, nesterov=self.nesterov, **common)
         elif self.optimizer == "muon":
             optimizer = Muon(schedule, exclude_layers=muon_exclusions(model), **common)
         else:
@@ -297,7 +299,8 @@ def get_recipe(name: str, architecture: str | None = None, **changes: Any) -> Re
 
     `"finetune"` is for videos of your own and for any architecture. Each family of architectures has the recipes of its
     paper, by data set: `"k400"`, `"k600"`, `"ssv2"`, `"diving48"` and `"activitynet"` are those of the Video-FocalNet
-    paper (Table 1), of which the first two start from ImageNet weights and the others from Kinetics-400 weights.
+    paper (Table 1), of which the first two start from ImageNet weights and the others from Kinetics-400 weights; with
+    `architecture="sifa50"`, `"k400"` and `"ssv1"` are those of SIFA's authors.
 
     Args:
         name: One of these names, or another name of the data set, see `find_data_set`.

@@ -50,12 +50,13 @@ class Layout:
         find: Function from a published name to what is `Published`; None where only a file or an address will do.
         reader: Function from a format whose layout depends on the architecture (`"keras2"`, `"keras3"`) to a function
             that reads such a file, or to None.
-        classifier: Names of the classifier's matrix and bias in the reference's checkpoint.
+        classifier: Names of the classifier's matrix and bias in the reference's checkpoint; of several heads, those of
+            each in turn.
     """
 
     find: Callable[[str], Published] | None = None
     reader: Callable[[str], Reader | None] = lambda kind: None
-    classifier: tuple[str, str] = ("head.weight", "head.bias")
+    classifier: tuple[str, ...] = ("head.weight", "head.bias")
 
 
 @dataclass(frozen=True)
@@ -187,27 +188,31 @@ def read_state(path: str | os.PathLike, layout: Layout = Layout()) -> tuple[Stat
     return state, labels
 
 
-def classes_of(state: Mapping[str, np.ndarray] | None, classifier: tuple[str, str]) -> int | None:
+def classes_of(state: Mapping[str, np.ndarray] | None, classifier: tuple[str, ...]) -> int | None:
     """The number of classes of the classifier in a state, or None where it has none."""
     if not state:
         return None
-    if classifier[1] in state:
+    # An image model has one head where a video model may have several.
+    if all(name in state for name in classifier):
         return len(state[classifier[1]])
-    paths = classifier_paths(state)
+    paths = classifier_paths(state, len(classifier))
     return len(state[paths[1]]) if paths else None
 
 
-def classifier_paths(state: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
+def classifier_paths(state: Mapping[str, np.ndarray], count: int = 2) -> tuple[str, ...] | None:
     """The paths of the classifier's matrix and bias in a Keras 3 file: the last dense layer of the model itself.
 
-    Where a run saved the arrays by number, they are the last two.
+    A classifier of several heads has `count` arrays, matrices and biases in turn. Where a run saved the arrays by
+    number, they are the last ones.
     """
-    if is_numbered(state) and len(state) > 1:
-        matrix, bias = sorted(state)[-2:]
-        return (matrix, bias) if state[matrix].shape[1:] == state[bias].shape else None
+    if is_numbered(state) and len(state) >= count:
+        paths = tuple(sorted(state)[-count:])
+        pairs = zip(paths[::2], paths[1::2], strict=True)
+        fit = all(state[matrix].shape[1:] == state[bias].shape for matrix, bias in pairs)
+        return paths if fit else None
     biases = [name for name in state if name.startswith("layers/dense") and name.endswith("/vars/1")]
     if not biases:
         return None
     # Keras counts layers of one class: dense, dense_1, ..., dense_10.
     last = max(biases, key=lambda name: (len(name), name))
-    return f"{last[:-1]}0", last
+    return tuple(f"{last[:-1]}{place}" for place in range(count))

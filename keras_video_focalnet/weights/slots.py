@@ -87,23 +87,30 @@ def state_of_slots(slots: Mapping[str, Slot]) -> State:
     return {name: slot.to_reference() for name, slot in slots.items()}
 
 
-def check_classifier(state: Mapping[str, np.ndarray], classifier: tuple[str, str], origin: str = "state") -> None:
-    """Check that the classifier in a state, where it has one, is a matrix and a vector of as many classes."""
-    weight, bias = classifier
-    for name, rank in ((weight, 2), (bias, 1)):
-        if weight not in state and bias not in state:
-            return
-        if name not in state:
-            raise WeightsFileError(f"{origin}: the tensor {name!r} is missing, where the classifier's other is there.")
-        if np.ndim(state[name]) != rank:
+def check_classifier(state: Mapping[str, np.ndarray], classifier: tuple[str, ...], origin: str = "state") -> None:
+    """Check that the classifier in a state, where it has one, is a matrix and a vector of as many classes; of several
+    heads, that each which is there is so, and that they are of as many.
+    """
+    heads = zip(classifier[::2], classifier[1::2], strict=True)
+    present = [head for head in heads if any(name in state for name in head)]
+    for head in present:
+        for name, rank in zip(head, (2, 1), strict=True):
+            if name not in state:
+                raise WeightsFileError(
+                    f"{origin}: the tensor {name!r} is missing, where the classifier's other is there."
+                )
+            if np.ndim(state[name]) != rank:
+                raise WeightsFileError(
+                    f"{origin}: the tensor {name!r} has shape {np.shape(state[name])} where a classifier has {rank} "
+                    "axes."
+                )
+    names = [name for head in present for name in head]
+    for name in names[1:]:
+        classes, first = np.shape(state[name])[0], np.shape(state[names[0]])[0]
+        if classes != first:
             raise WeightsFileError(
-                f"{origin}: the tensor {name!r} has shape {np.shape(state[name])} where a classifier has {rank} axes."
+                f"{origin}: the tensor {name!r} is of {classes} classes and {names[0]!r} of {first}."
             )
-    classes = [np.shape(state[name])[0] for name in classifier]
-    if classes[0] != classes[1]:
-        raise WeightsFileError(
-            f"{origin}: the tensor {bias!r} is of {classes[1]} classes and {weight!r} of {classes[0]}."
-        )
 
 
 def load_into_slots(
@@ -112,7 +119,7 @@ def load_into_slots(
     origin: str = "state",
     *,
     model_name: str = "model",
-    classifier: tuple[str, str] = ("head.weight", "head.bias"),
+    classifier: tuple[str, ...] = ("head.weight", "head.bias"),
     keep: Collection[str] = (),
 ) -> list[str]:
     """Move a state into variables. Everything is checked before the first variable changes.
@@ -122,7 +129,7 @@ def load_into_slots(
     """
     check_classifier(state, classifier, origin)
     skipped = list(keep)
-    weight, bias = classifier
+    weight, bias = classifier[:2]
     if weight in slots and weight in state:
         needed, found = slots[weight].reference_shape[0], state[weight].shape[0]
         if needed != found:

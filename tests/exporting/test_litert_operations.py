@@ -4,7 +4,12 @@ import keras
 import pytest
 
 from keras_video_focalnet.exporting.errors import ExportError
-from keras_video_focalnet.exporting.litert_operations import Operation, check_operations, list_operations
+from keras_video_focalnet.exporting.litert_operations import (
+    Operation,
+    check_operations,
+    list_operations,
+    refused_operations,
+)
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = [pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="files are made with TensorFlow")]
@@ -28,7 +33,7 @@ def litert_file(path, function, *shapes, flex=False):
         (lambda x: tf.linalg.inv(x), [(4, 4)], True, "FLEX.*only built-in operations"),
         (lambda x, y: x * y, [(8, 7, 7, 1), (8, 1, 1, 16)], False, "both operands would have to be broadcast"),
         (lambda x, y: x + y, [(2, 8, 7, 16), (7, 16)], False, "operands have different ranks"),
-        (lambda x: tf.matmul(tf.eye(8, batch_shape=[2]), x), [(2, 8, 4)], False, "BATCH_MATMUL.*not among"),
+        (lambda x: tf.matmul(tf.eye(8, batch_shape=[2]), x), [(2, 8, 4)], False, "BATCH_MATMUL.*by a constant stack"),
         (lambda x: tf.cumsum(x, axis=1), [(2, 8)], False, "CUMSUM.*not among the delegate's operations"),
         (lambda x: x[:, 1] * 2.0, [(2, 8, 8, 3)], False, "a new or a dropped axis"),
     ],
@@ -40,7 +45,18 @@ def test_what_is_refused(function, shapes, flex, message, tmp_path):
         check_operations(path)
 
 
+def test_what_is_beyond_a_gpu_is_told_of_an_architecture_that_needs_it(tmp_path):
+    path = litert_file(tmp_path / "sums.tflite", lambda x: tf.cumsum(x, axis=1), (2, 8))
+    assert check_operations(path, {"CUMSUM"}) == {"CUMSUM": 1}
+    assert len(refused_operations(path)) == 1 and refused_operations(path, {"CUMSUM"}) == []
+    path = litert_file(tmp_path / "rank.tflite", lambda x: tf.cumsum(x, axis=1), (2, 8, 2, 2, 2))
+    with pytest.raises(ExportError, match="CUMSUM"):
+        check_operations(path, {"CUMSUM"})
+
+
 def test_what_is_taken(tmp_path):
+    path = litert_file(tmp_path / "product.tflite", tf.matmul, (2, 3, 4), (2, 4, 5))
+    assert check_operations(path) == {"BATCH_MATMUL": 1}
     path = litert_file(tmp_path / "good.tflite", lambda x, y: tf.nn.softmax(x * y), (8, 7, 7, 4), (8, 1, 1, 4))
     assert check_operations(path) == {"MUL": 1, "SOFTMAX": 1}
     assert list_operations(path)[0] == Operation("MUL", ((8, 7, 7, 4), (8, 1, 1, 4)), ((8, 7, 7, 4),), True)

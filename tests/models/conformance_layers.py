@@ -24,7 +24,7 @@ def taps(case, folder):
     blocks = [layer.name for layer in case.model.network.layers_of(BLOCK)]
     assert set(blocks) == {name.split("/")[0] for name in found}
     features = call(kvf.feature_extractor(case.model, list(found)), case.clips())
-    assert list(features) == list(found)
+    assert set(features) == set(found)
     for name, tensor in found.items():
         assert features[name].shape[1:] == tuple(tensor.shape[1:]) and len(tensor.shape) <= 4
         assert np.isfinite(features[name]).all() and np.ptp(features[name]) > 0, name
@@ -96,8 +96,10 @@ def muon(case, folder):
 @check()
 def multiply_adds(case, folder):
     frames, *rest = case.shape
-    one, two = (case.build(include_top=False, input_shape=(count, *rest)) for count in (frames, 2 * frames))
-    assert 0 < kvf.count_macs(one) == kvf.count_macs(two) / 2
+    one, *longer = (case.build(include_top=False, input_shape=(count * frames, *rest)) for count in (1, 2, 3))
+    macs = [kvf.count_macs(model) for model in (one, *longer)]
+    # What is computed once a clip is not doubled with its frames.
+    assert 0 < macs[1] - macs[0] == macs[2] - macs[1] <= macs[0]
     assert kvf.count_macs(case.model) > kvf.count_macs(one)
     with pytest.raises(ValueError, match="any number of frames"):
         kvf.count_macs(case.build(input_shape=(None, *rest)))
@@ -137,12 +139,14 @@ def training_step(case, folder):
     before = model.state()
     assert np.isfinite(model.train_on_batch(*batch(case)))
     learning = {id(weight) for weight in model.trainable_weights}
+    frozen = {id(weight) for layer in model.network.roles if not layer.trainable_weights for weight in layer.weights}
     for name, slot in model.network.slots().items():
         array = slot.to_reference()
         assert np.isfinite(array).all(), name
         if id(slot.variable) in learning:
             assert (array != before[name]).any(), name
-        elif not slot.variable.trainable:
+        elif id(slot.variable) in frozen:
+            # Also statistics of batches, which move in layers that learn.
             assert array.tobytes() == before[name].tobytes(), name
 
 

@@ -216,7 +216,11 @@ def ranks(case, folder):
 @check()
 def other_shapes(case, folder):
     frames, height, width, _ = case.shape
-    for shape in ((1, height, width), (2 * frames, height, width + 32), (frames, 2 * height + 16, width)):
+    for shape in (
+        (case.architecture.least_frames, height, width),
+        (2 * frames, height, width + 32),
+        (frames, 2 * height + 16, width),
+    ):
         model = case.build(input_shape=(*shape, 3))
         scores = call(model, case.clips(*shape))
         assert scores.shape == (2, CLASSES) and np.isfinite(scores).all()
@@ -237,7 +241,7 @@ def pooling(case, folder):
     grid = case.like_the_model(include_top=False)
     assert (grid.classes, grid.labels, grid.classifier) == (None, None, None)
     features = call(grid, case.clips())
-    assert features.shape[:2] == (2, case.shape[0]) and features.shape[2:4] == tuple(grid.grid)
+    assert features.shape[:2] == (2, grid.features.shape[1]) and features.shape[2:4] == tuple(grid.grid)
     for name in ("avg", "max"):
         pooled = call(case.like_the_model(include_top=False, pooling=name), case.clips())
         same(pooled, (features.mean if name == "avg" else features.max)((1, 2, 3)), 1e-5)
