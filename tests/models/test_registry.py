@@ -36,9 +36,14 @@ def test_addresses():
     urls = {entry.url for entry in registry.entries() if entry.url}
     port = "https://github.com/innat/Video-FocalNets/releases/download/v1.0/TFVideoFocalNet"
     spatial = "https://github.com/microsoft/FocalNet/releases/download/v1.0.0/focalnet_"
+    resnet = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+    swin = "https://github.com/SwinTransformer/storage/releases/download/v1.0.0/"
     assert urls == {
         *(f"{port}{part}_8x224.h5" for part in ("T_K400", "S_K400", "B_K400", "B_K600", "B_SSV2", "B_D48", "B_ANET")),
         *(f"{spatial}{size}_srf.pth" for size in ("tiny", "small", "base")),
+        *(f"{resnet}resnet{depth}_weights_tf_dim_ordering_tf_kernels_notop.h5" for depth in (50, 101)),
+        *(f"{swin}swin_{name}.pth" for name in ("small_patch4_window7_224", "base_patch4_window7_224")),
+        f"{swin}swin_large_patch4_window7_224_22kto1k.pth",
     }
     assert registry.find_entry("base", "ssv2").file_name == "TFVideoFocalNetB_SSV2_8x224.h5"
     cached = [entry.cache_name for entry in registry.entries()]
@@ -100,7 +105,7 @@ def test_unknown_names_tell_what_there_is():
 def test_list_models():
     assert registry.list_models("base") == ["k400", "k600", "ssv2", "diving48", "activitynet", "imagenet"]
     assert registry.list_models("nano") == ["camera_motion"]
-    assert len(registry.list_models()) == len(registry.entries()) == 11
+    assert len(registry.list_models()) == len(registry.entries()) == 16
     assert "VideoFocalNetS/k400" in registry.list_models()
 
 
