@@ -24,7 +24,7 @@ from weights_conversion.torch_sifa import inter_frame_attention as peer
 
 # Stage: side of the map, channels, frames that attend.
 STAGES = {"layer2": (28, 128, 3), "layer3": (14, 256, 3), "layer4": (7, 512, 3), "layer4_dual": (14, 512, 1)}
-FORMULATIONS = {"product": "product", "gather": "gather"}
+FORMULATIONS = ("product", "gather", "mixed")
 
 
 def displaced(queries, keys, offsets):
@@ -79,9 +79,10 @@ def main(rounds, threads):
         maps = [rng.normal(size=(frames, side, side, channels)).astype("float32") for _ in range(2)]
         offsets = rng.normal(size=(frames, side, side, 18)).astype("float32")
         given = {name: {"inter_frame_attention": name} for name in FORMULATIONS}
+        undisplaced_choices = {name: {"undisplaced_attention": name} for name in ("shifted", "masked")}
         for what, function, arguments, choices in (
             ("offsets", displaced, [*maps, offsets], given),
-            ("no offsets", undisplaced, maps, {"shifted": {}}),
+            ("no offsets", undisplaced, maps, undisplaced_choices),
         ):
             for backward in (False, True):
                 runs = runs_of(function, arguments, backward, choices)

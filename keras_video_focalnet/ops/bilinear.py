@@ -4,6 +4,8 @@ A position between four places reads each of them by its nearness; a place outsi
 of it is arithmetic on small tensors, in float32 at least: bfloat16 knows a position near 27 to 1/8 only.
 """
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -45,6 +47,27 @@ def offset_gradients(
     down = below * (lower_left * left + lower_right * right) - above * (upper_left * left + upper_right * right)
     along = after * (upper_right * upper + lower_right * lower) - before * (upper_left * upper + lower_left * lower)
     return ops.cast(ops.reshape(ops.stack([down, along], axis=-1), ops.shape(offsets)), offsets.dtype)
+
+
+@functools.cache
+def undisplaced_places(
+    grid: tuple[int, int], kernel_size: int, dilation: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find what a window without offsets reads.
+
+    Returns:
+        Which place reads which, `(1, height * width, height * width)` of 0 and 1; the int32 places of all taps, `(1,
+        height * width, kernel_size**2)`; and whether each is inside, of that shape, of 0 and 1.
+    """
+    height, width = grid
+    rows, columns = _window_places(height, width, kernel_size, dilation)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    places = np.where(inside, rows * width + columns, 0).astype("int32")
+    mask = np.zeros((1, height * width, height * width), "float32")
+    for tap in range(kernel_size**2):
+        seen = np.flatnonzero(inside[0, :, tap])
+        mask[0, seen, places[0, seen, tap]] = 1
+    return mask, places, inside.astype("float32")
 
 
 def _both_axes(offsets, grid, kernel_size, dilation):

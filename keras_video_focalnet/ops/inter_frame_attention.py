@@ -3,17 +3,22 @@
 import functools
 import operator
 
+import keras
 from keras import ops
 
 from keras_video_focalnet.ops import Tensor
-from keras_video_focalnet.ops.autodiff.formulation import choose
+from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_xla, on_cpu
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
-from keras_video_focalnet.ops.bilinear import bilinear_corners, offset_gradients
+from keras_video_focalnet.ops.bilinear import bilinear_corners, offset_gradients, undisplaced_places
 from keras_video_focalnet.ops.indexing import add_rows, pick, spread, take_rows
 
 # Up to so many places of a map, two products of whole maps take less time than reading rows for every tap.
 MOST_PLACES = 1024
+# XLA makes one loop of reading and summing, faster than products from so many places on; of gradients it makes many.
+MOST_FUSED = 196
+# Without offsets a mask picks the window out of them. PyTorch, which fuses no slices, gains by it up to so many places.
+MOST_MASKED = 64
 
 
 def inter_frame_attention(
@@ -37,14 +42,22 @@ def inter_frame_attention(
         The sums, of the shape of `queries`, and the similarities, `(batch, height, width, kernel_size**2)`.
     """
     channels, window = queries.shape[-1], (kernel_size, dilation)
+    places = queries.shape[1] * queries.shape[2]
     if offsets is None:
-        joined = _joined(_shifted, _shifted_gradients, window)(queries, keys)
+        formulations = {
+            "shifted": _joined(_shifted, _shifted_gradients, window),
+            "masked": _joined(_masked, _masked_gradients, window),
+        }
+        masked = keras.backend.backend() == "torch" and places <= MOST_MASKED
+        joined = choose("undisplaced_attention", formulations, "masked" if masked else "shifted")(queries, keys)
     else:
         formulations = {
             "product": _joined(_product, _product_gradients, window),
             "gather": _joined(_gather, _gather_gradients, window),
+            "mixed": _joined(_gather, _product_gradients, window),
         }
-        default = "product" if queries.shape[1] * queries.shape[2] <= MOST_PLACES else "gather"
+        fuses = compiled_by_xla() and on_cpu(queries) and places > MOST_FUSED
+        default = ("mixed" if fuses else "product") if places <= MOST_PLACES else "gather"
         joined = choose("inter_frame_attention", formulations, default)(queries, keys, offsets)
     return joined[..., :channels], joined[..., channels:]
 
@@ -118,6 +131,40 @@ def _taps(window, keys):
 
 def _total(tensors):
     return functools.reduce(operator.add, tensors)
+
+
+# === No offsets, small maps: products of maps ===
+
+
+def _masked(window, queries, keys):
+    """Compares all pairs of places by one product, of which a mask leaves the windows; another product sums."""
+    grid = keys.shape[1:3]
+    queries, keys = map(_rows, (queries, keys))
+    mask, places, inside = _window(window, grid, keys)
+    pairs = ops.matmul(queries, _transposed(keys)) / keys.shape[-1]
+    similarities = pick(pairs, places) * inside
+    return [_map(tensor, grid, keys.dtype) for tensor in (ops.matmul(pairs * mask, keys), similarities)]
+
+
+def _masked_gradients(window, queries, keys, sums_gradient, similarities_gradient):
+    grid, channels, dtype = keys.shape[1:3], keys.shape[-1], keys.dtype
+    queries, keys, sums_gradient, similarities_gradient = map(
+        _rows, (queries, keys, sums_gradient, similarities_gradient)
+    )
+    mask, places, inside = _window(window, grid, keys)
+    pairs = ops.matmul(queries, _transposed(keys)) * (mask / channels)
+    of_pairs = ops.matmul(sums_gradient, _transposed(keys)) * mask
+    of_pairs = (of_pairs + spread(similarities_gradient * inside, places, keys.shape[1])) / channels
+    key_gradient = ops.matmul(_transposed(pairs), sums_gradient) + ops.matmul(_transposed(of_pairs), queries)
+    return _map(ops.matmul(of_pairs, keys), grid, dtype), _map(key_gradient, grid, dtype)
+
+
+def _window(window, grid, keys):
+    """Which pairs of places a window joins, and of each place the places of its taps and which of them are inside."""
+    mask, places, inside = undisplaced_places(grid, *window)
+    batch = ops.shape(keys)[0]
+    places = ops.broadcast_to(ops.convert_to_tensor(places), (batch, *places.shape[1:]))
+    return ops.convert_to_tensor(mask, keys.dtype), places, ops.convert_to_tensor(inside, keys.dtype)
 
 
 # === Offsets, small maps: products of maps ===

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_video_focalnet.ops.autodiff.formulation import force
-from keras_video_focalnet.ops.inter_frame_attention import MOST_PLACES, inter_frame_attention
+from keras_video_focalnet.ops.inter_frame_attention import MOST_FUSED, MOST_PLACES, inter_frame_attention
 from tests.gradients import values_and_gradients
 from tests.precision import double_precision
 from tests.sifa_golden import DOUBLE, GRADIENTS, VALUES, error, expected
@@ -15,7 +15,7 @@ BACKEND = keras.backend.backend()
 # Kernel size and dilation by case.
 CASES = {"k3d1": (3, 1), "k3d1_integer": (3, 1), "k5d1": (5, 1), "k3d2": (3, 2), "k5d2": (5, 2), "k3d1_far": (3, 1)}
 CASES["k5d1_zero"] = (5, 1)
-FORMULATIONS = ("product", "gather")
+FORMULATIONS = ("product", "gather", "mixed")
 COMPILED = (False, True) if BACKEND == "tensorflow" else (False,)
 # Of what no other case covers; the others run in `make verify`.
 QUICK = ("k3d1", "k3d1_integer")
@@ -75,9 +75,11 @@ def test_golden_in_double_precision(case, formulation):
     assert within(found, DOUBLE, DOUBLE), found
 
 
+@pytest.mark.parametrize("formulation", ["shifted", "masked"])
 @pytest.mark.parametrize("jit_compile", COMPILED)
-def test_without_offsets_it_is_as_with_offsets_of_zero(jit_compile):
-    found = errors("k5d1_zero", jit_compile, displaced=False)
+def test_without_offsets_it_is_as_with_offsets_of_zero(jit_compile, formulation):
+    with force(undisplaced_attention=formulation):
+        found = errors("k5d1_zero", jit_compile, displaced=False)
     assert set(found) == {"sums", "similarities", "gradient of input"}
     assert within(found, VALUES, GRADIENTS), found
 
@@ -121,10 +123,11 @@ def test_half_precision_keeps_positions_exact():
 
 
 def test_small_maps_are_multiplied_and_large_ones_gathered(monkeypatch):
+    """Between them XLA gathers, and multiplies for gradients."""
     chosen = []
     module = "keras_video_focalnet.ops.inter_frame_attention.choose"
     monkeypatch.setattr(module, lambda operation, ways, default: (chosen.append(default), ways[default])[1])
-    for places in (MOST_PLACES, MOST_PLACES + 1):
+    for places in (MOST_FUSED, MOST_PLACES, MOST_PLACES + 1):
         maps = np.ones((1, 1, places, 1), "float32")
         inter_frame_attention(maps, maps, np.zeros((1, 1, places, 2), "float32"), 1)
-    assert chosen == ["product", "gather"]
+    assert chosen == ["product", "mixed" if BACKEND == "jax" else "product", "gather"]
