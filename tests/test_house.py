@@ -1,4 +1,4 @@
-"""Which room of the package may import which, and that no room but its own knows a layer of Video-FocalNet."""
+"""Which room of the package may import which, and that no room but its own knows a layer of an architecture."""
 
 import ast
 import re
@@ -35,10 +35,12 @@ MAY_IMPORT = {
     "__main__.py": {"cli"},
 }
 
-# Where the layers of Video-FocalNet are made and named, and the list of public names.
-AT_HOME = ("models/video_focalnet/", "layers/", "ops/")
+# Where the layers of architectures are made and named, and the list of public names.
+AT_HOME = ("models/video_focalnet/", "models/sifa/", "layers/", "ops/")
 PUBLIC_NAMES = "__init__.py"
-OF_VIDEO_FOCALNET = re.compile(r"stage\d|stage\{|_block(?![a-z])|patch_embed|downsample|FocalBlock|VideoFocalNet")
+OF_AN_ARCHITECTURE = re.compile(
+    r"stage\d|stage\{|_block(?![a-z])|patch_embed|downsample|FocalBlock|VideoFocalNet|SIFA|InterFrameAttention"
+)
 
 
 def modules():
@@ -96,20 +98,20 @@ def test_every_room_has_its_place():
     assert {module.split("/")[0] for module in modules()} - {"__init__.py"} <= set(MAY_IMPORT)
 
 
-def test_no_other_room_knows_a_layer_or_class_of_video_focalnet():
+def test_no_other_room_knows_a_layer_or_class_of_an_architecture():
     found = [
         f"{module}:{line} {word}"
         for module, tree in modules().items()
         if not module.startswith(AT_HOME) and module != PUBLIC_NAMES
         for word, line in words(tree)
-        if OF_VIDEO_FOCALNET.search(word)
+        if OF_AN_ARCHITECTURE.search(word)
     ]
     assert not found, "\n".join(found)
 
 
 def test_what_is_looked_for_is_found_in_code_and_not_in_docstrings():
     code = '"""stage0_block0"""\nname = f"stage{index}"\nVideoFocalNetT = model.patch_embed("a downsample")\n'
-    found = [word for word, _ in words(ast.parse(code)) if OF_VIDEO_FOCALNET.search(word)]
+    found = [word for word, _ in words(ast.parse(code)) if OF_AN_ARCHITECTURE.search(word)]
     assert sorted(found) == ["VideoFocalNetT", "a downsample", "patch_embed", "stage{}"]
     tree = ast.parse("def call():\n    from keras_video_focalnet.cli import main\nfrom ..models import registry\n")
     assert [name[1] for name, _ in imports(tree, "weights/loading.py")] == ["models", "cli"]
