@@ -3,7 +3,8 @@
     python -m examples.camera_motion.evaluate --check
 
 With `--check` it fails where an accuracy is below what is promised: 97 % on unseen photographs, with one view and
-with eight, 95 % on real footage seen through a moving window, 95 % for reversed clips and for single frames.
+with eight, 95 % on real footage seen through a moving window, 95 % for reversed clips and for single frames. `--model`
+names another builder, whose `--weights` were trained by this example; `compare` sets such models side by side.
 
 Scores and metrics are the package's. Of the same clips as video files, in a folder for each motion,
 `video-focalnet evaluate --data FOLDER --views 1x3 --out DIR` tells the same accuracy and confusions: three crops show
@@ -25,16 +26,44 @@ import numpy as np
 from examples.camera_motion.footage import SHOTS, moved_footage
 from examples.camera_motion.motions import CAMERA_MOTIONS, FLIPPED_HORIZONTALLY, OPPOSITE, ROTATED_BY_QUARTER
 from examples.camera_motion.photographs import HELD_OUT
-from examples.camera_motion.train import unseen_photograph_clips
+from examples.camera_motion.train import DEFAULT_MODEL, SIDE, unseen_photograph_clips
 from keras_video_focalnet.evaluation import metrics
 from keras_video_focalnet.evaluation.views import class_scores
-from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetNano
+from keras_video_focalnet.models import registry
 
 REVERSED = np.array([CAMERA_MOTIONS.index(OPPOSITE[motion]) for motion in CAMERA_MOTIONS])
-FIGURES = ("accuracy", "eight_views", "reversal", "repeated")
+FIGURES = {
+    "accuracy": "accuracy",
+    "eight_views": "eight views",
+    "reversal": "reversed: the opposite",
+    "repeated": "one frame repeated: static",
+}
 PROMISED = {"unseen photographs": {"accuracy": 0.97, "eight_views": 0.97}, "moved real footage": {"accuracy": 0.95}}
 BATCH_SIZE = 60
 PROMISED_EVERYWHERE = {"reversal": 0.95, "repeated": 0.95}
+
+
+def load_model(name: str, weights: str) -> keras.Model:
+    """Build a model that gives nine scores for a clip of 64x64 pixels.
+
+    Args:
+        name: Any name of a builder, see `find_builder`.
+        weights: Name or file of its weights.
+    """
+    builder = registry.find_builder(name)
+    shape = (registry.default_shape(builder.name)[0], SIDE, SIDE, 3)
+    function = registry.find_family(name).function(builder)
+    return function(weights=weights, classes=len(CAMERA_MOTIONS), input_shape=shape)
+
+
+def make_tests(
+    photograph_clips: int, footage_places: int, seed: int, num_frames: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Make both sets of clips that accuracy is told of, by what they are called: clips and labels."""
+    return {
+        "unseen photographs": unseen_photograph_clips(photograph_clips, seed, num_frames=num_frames),
+        "moved real footage": moved_footage(footage_places, seed, num_frames),
+    }
 
 
 def predict(model: keras.Model, clips: np.ndarray) -> np.ndarray:
@@ -93,6 +122,11 @@ def measure(model: keras.Model, clips: np.ndarray, labels: np.ndarray) -> dict[s
     }
 
 
+def percentages(result: dict[str, Any]) -> list[str]:
+    """Write the figures of a result of `measure` in percent, in the order of `FIGURES`."""
+    return [f"{100 * result[key]:.1f} %" for key in FIGURES]
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Format a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
@@ -100,25 +134,19 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 @click.command()
+@click.option("--model", "name", default=DEFAULT_MODEL, show_default=True, help="Name of the model's builder.")
 @click.option("--weights", default="camera_motion", show_default=True, help="Name or file of weights.")
 @click.option("--photograph-clips", default=1800, show_default=True, help="Clips from unseen photographs.")
 @click.option("--footage-places", default=30, show_default=True, help="Places in each shot to move a window from.")
 @click.option("--seed", default=1000, show_default=True, help="Of the clips.")
 @click.option("--check", is_flag=True, help="Fail where a figure is below what is promised.")
-def main(weights: str, photograph_clips: int, footage_places: int, seed: int, check: bool) -> None:
+def main(name: str, weights: str, photograph_clips: int, footage_places: int, seed: int, check: bool) -> None:
     """Print accuracies, confusion matrices and the answer for each real shot."""
-    model = VideoFocalNetNano(weights=weights, classes=len(CAMERA_MOTIONS))
-    tests = {
-        "unseen photographs": unseen_photograph_clips(photograph_clips, seed),
-        "moved real footage": moved_footage(footage_places, seed),
-    }
+    model = load_model(name, weights)
+    tests = make_tests(photograph_clips, footage_places, seed, model.input_shape[1])
     results = {name: measure(model, *test) for name, test in tests.items()}
-    header = ["", "clips", "accuracy", "eight views", "reversed: the opposite", "one frame repeated: static"]
-    rows = [
-        [name, len(tests[name][0]), *(f"{100 * result[key]:.1f} %" for key in FIGURES)]
-        for name, result in results.items()
-    ]
-    click.echo(markdown_table(header, rows))
+    rows = [[name, len(tests[name][0]), *percentages(result)] for name, result in results.items()]
+    click.echo(markdown_table(["", "clips", *FIGURES.values()], rows))
     click.echo("\nAccuracy on each photograph\n")
     photograph = np.arange(photograph_clips) // len(CAMERA_MOTIONS) % len(HELD_OUT)
     right = results["unseen photographs"]["right"]
@@ -129,7 +157,7 @@ def main(weights: str, photograph_clips: int, footage_places: int, seed: int, ch
         cells = [[motion, *counts] for motion, counts in zip(CAMERA_MOTIONS, result["confusion"], strict=True)]
         click.echo(markdown_table(["", *CAMERA_MOTIONS], cells))
     click.echo("\nReal shots as they are\n")
-    scores = class_scores(model, np.stack([shot.clip() for shot in SHOTS]))
+    scores = class_scores(model, np.stack([shot.clip(model.input_shape[1]) for shot in SHOTS]))
     click.echo(markdown_table(*shot_table(scores)))
     failures = [
         f"{name}: {key} {result[key]:.3f} is below {least}"

@@ -70,6 +70,46 @@ def test_batches_are_balanced_and_a_function_of_the_seed():
     assert np.array_equal(second.batch(7)[0], clips) and not np.array_equal(first.batch(8)[0], clips)
 
 
+@pytest.mark.parametrize("name,frames", [("sifa_net_nano", 16), ("sifa_transformer_nano", 8), ("nano", 8)])
+def test_a_model_is_trained_by_the_name_of_its_builder(name, frames):
+    from examples.camera_motion.train import STEPS, MotionClips, build_model, motion_recipe
+    from keras_video_focalnet.models import registry
+
+    model = build_model(name, seed=1)
+    assert model.input_shape == (None, frames, 64, 64, 3) and model.output_shape == (None, 9)
+    assert registry.find_builder(name).name in STEPS
+    photographs = vary_photographs(load_photographs(TRAINING[:1]), 0, np.random.default_rng(0))
+    clips, targets = MotionClips(photographs, steps=10, scenes=1, seed=3, easy=0.5, num_frames=frames).batch(0)
+    assert clips.shape == (9, frames, 64, 64, 3)
+    recipe = motion_recipe(200, 3e-3, 9)
+    recipe.compile(model, steps_per_epoch=100, batch_size=9, jit_compile=False)
+    before = [np.array(weight) for weight in model.get_weights()]
+    model.train_on_batch(clips, targets)
+    after = model.get_weights()
+    assert all(np.isfinite(weight).all() for weight in after)
+    assert sum(not np.array_equal(*pair) for pair in zip(before, after, strict=True)) > len(before) // 3
+
+
+def test_trained_models_are_compared_with_the_weights_that_ship(tmp_path):
+    from click.testing import CliRunner
+
+    from examples.camera_motion.compare import main
+    from examples.camera_motion.train import build_model
+    from keras_video_focalnet.weights.safetensors_file import write_safetensors
+
+    # A model whose weights are in the folder is not trained again.
+    model = build_model("sifa_transformer_nano")
+    model.classifier.bias.assign(np.eye(9)[0] * 100)
+    write_safetensors(tmp_path / "SIFATransformerNano.safetensors", model.state(), {})
+    options = ["--model", "sifa-nano", "--out", str(tmp_path), "--photograph-clips", "18", "--footage-places", "1"]
+    result = CliRunner().invoke(main, options, catch_exceptions=False)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.output.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["SIFATransformerNano"] * 2 + ["VideoFocalNetNano"] * 2
+    # What always says "static" is right of one motion in nine, and of every still clip.
+    assert rows[0][3:] == ["8", "unseen photographs", "18", "11.1 %", "11.1 %", "100.0 %", "100.0 %"]
+    assert float(rows[2][6].split()[0]) > 80
+
+
 def test_first_weights_are_silent_on_a_still_clip():
     import keras
 
