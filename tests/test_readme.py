@@ -119,7 +119,10 @@ def test_modules_that_are_named_by_their_path_are_there(page):
 
 
 def readme_models():
-    """The rows of the table of models: `builder/weights` -> cells by column; a row may be of several builders."""
+    """The rows of the table of models: `builder/weights` -> cells by column.
+
+    A row may be of several builders, all of one family or each of its own.
+    """
     lines = README.read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("| family |"))
     header, _, *rows = (
@@ -129,8 +132,10 @@ def readme_models():
     models = {}
     for cells in (dict(zip(header, row, strict=True)) for row in rows):
         builders, sizes = INLINE_CODE.findall(cells["builder"]), cells["model"].split(", ")
-        for builder, size in zip(builders, sizes, strict=True):
-            models[f"{builder}/{cells['weights']}"] = {**cells, "builder": builder, "model": size}
+        families = cells["family"].split(", ")
+        families = families if len(families) > 1 else families * len(builders)
+        for builder, size, family in zip(builders, sizes, families, strict=True):
+            models[f"{builder}/{cells['weights']}"] = {**cells, "builder": builder, "model": size, "family": family}
     return models
 
 

@@ -1,10 +1,11 @@
-"""Train small models on the camera's motions, with as many CPU-minutes each, and set them beside VideoFocalNetNano.
+"""Set the small models of SIFA beside VideoFocalNetNano, all trained on as many clips of the camera's motions.
 
+    python -m examples.camera_motion.compare
     python -m examples.camera_motion.compare --out comparison
 
-Each model is trained by `examples.camera_motion.train` into a folder of its own in `--out`, unless its weights are
-there already; a training that was stopped is continued. `--steps` shortens all trainings. The last rows are of the
-weights that ship with the package. Printed is a Markdown table.
+The first command tests the weights that ship with the package. The second trains the models of SIFA before, each by
+`examples.camera_motion.train` into a folder of its own in `--out`, unless its weights are there already; a training
+that was stopped is continued. `--steps` shortens the trainings. Printed is a Markdown table.
 
 Models take the number of frames of their builders, SIFANetNano 16 and the others 8: their clips show the same motions,
 of which more frames see smaller steps.
@@ -27,6 +28,7 @@ from keras_video_focalnet.models import registry
 from keras_video_focalnet.models.macs import count_macs
 
 MODELS = ("SIFANetNano", "SIFATransformerNano")
+SHIPPED = "camera_motion"
 
 
 def trained(name: str, folder: pathlib.Path, options: Sequence[str] = ()) -> str:
@@ -50,21 +52,23 @@ def trained(name: str, folder: pathlib.Path, options: Sequence[str] = ()) -> str
 
 @click.command()
 @click.option("--model", "names", multiple=True, default=MODELS, show_default=True, help="Names of builders.")
-@click.option("--out", default="comparison", show_default=True, help="Folder of the weights and the runs.")
-@click.option("--steps", type=int, help="Batches to train each model on, by default what an hour of a core allows.")
+@click.option("--out", help="Train anew into this folder, by default test the weights that ship.")
+@click.option("--steps", type=int, help="Batches to train each model on, by default as many as VideoFocalNetNano.")
 @click.option("--photograph-clips", default=1800, show_default=True, help="Clips from unseen photographs.")
 @click.option("--footage-places", default=30, show_default=True, help="Places in each shot to move a window from.")
 @click.option("--seed", default=1000, show_default=True, help="Of the clips that are tested.")
 def main(
-    names: Sequence[str], out: str, steps: int | None, photograph_clips: int, footage_places: int, seed: int
+    names: Sequence[str], out: str | None, steps: int | None, photograph_clips: int, footage_places: int, seed: int
 ) -> None:
-    """Train what is not trained yet, test all and print a table."""
-    folder = pathlib.Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    options = ["--steps", str(steps)] if steps else []
-    weights = {name: trained(name, folder, options) for name in (registry.find_builder(each).name for each in names)}
+    """Train what shall be trained and is not yet, test all and print a table."""
+    weights = {registry.find_builder(name).name: SHIPPED for name in names}
+    if out:
+        folder = pathlib.Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ["--steps", str(steps)] if steps else []
+        weights = {name: trained(name, folder, options) for name in weights}
     tests, rows = {}, []
-    for name, file in {**weights, DEFAULT_MODEL: "camera_motion"}.items():
+    for name, file in {**weights, DEFAULT_MODEL: SHIPPED}.items():
         model = load_model(name, file)
         frames = model.input_shape[1]
         if frames not in tests:

@@ -39,7 +39,7 @@ def models(as_json):
 
     # Without the family and without lines between columns, a row fits into a terminal of 80 columns.
     columns = [column for column in rows[0] if column != "family"]
-    short = {"classes": "labels", "top-1 %": "top1", "GMAC a view": "GMAC"}
+    short = {"classes": "cls", "top-1 %": "top1", "GMAC a view": "GMAC"}
     table = Table(*(short.get(name, name) for name in columns), box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for row in rows:
         table.add_row(*("-" if row[column] is None else str(row[column]) for column in columns))

@@ -72,12 +72,10 @@ def test_batches_are_balanced_and_a_function_of_the_seed():
 
 @pytest.mark.parametrize("name,frames", [("sifa_net_nano", 16), ("sifa_transformer_nano", 8), ("nano", 8)])
 def test_a_model_is_trained_by_the_name_of_its_builder(name, frames):
-    from examples.camera_motion.train import STEPS, MotionClips, build_model, motion_recipe
-    from keras_video_focalnet.models import registry
+    from examples.camera_motion.train import MotionClips, build_model, motion_recipe
 
     model = build_model(name, seed=1)
     assert model.input_shape == (None, frames, 64, 64, 3) and model.output_shape == (None, 9)
-    assert registry.find_builder(name).name in STEPS
     photographs = vary_photographs(load_photographs(TRAINING[:1]), 0, np.random.default_rng(0))
     clips, targets = MotionClips(photographs, steps=10, scenes=1, seed=3, easy=0.5, num_frames=frames).batch(0)
     assert clips.shape == (9, frames, 64, 64, 3)
@@ -101,7 +99,7 @@ def test_trained_models_are_compared_with_the_weights_that_ship(tmp_path):
     model = build_model("sifa_transformer_nano")
     model.classifier.bias.assign(np.eye(9)[0] * 100)
     write_safetensors(tmp_path / "SIFATransformerNano.safetensors", model.state(), {})
-    options = ["--model", "sifa-nano", "--out", str(tmp_path), "--photograph-clips", "18", "--footage-places", "1"]
+    options = ["--model", "sifa-n", "--out", str(tmp_path), "--photograph-clips", "18", "--footage-places", "1"]
     result = CliRunner().invoke(main, options, catch_exceptions=False)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.output.splitlines()[2:]]
     assert [row[0] for row in rows] == ["SIFATransformerNano"] * 2 + ["VideoFocalNetNano"] * 2
@@ -126,18 +124,20 @@ def test_first_weights_are_silent_on_a_still_clip():
     assert spread[0] < 0.3 * spread[1]
 
 
-def test_weights_that_ship_tell_clear_motions_of_a_photograph_never_trained_on():
-    from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetNano
+@pytest.mark.parametrize("name", ["VideoFocalNetNano", "SIFANetNano", "SIFATransformerNano"])
+def test_weights_that_ship_tell_clear_motions_of_a_photograph_never_trained_on(name):
+    import keras_video_focalnet
 
-    model = VideoFocalNetNano(weights="camera_motion")
-    clips = np.stack([move_window(load_photographs(HELD_OUT[:1])[0], motion) for motion in CAMERA_MOTIONS])
+    model = getattr(keras_video_focalnet, name)(weights="camera_motion")
+    photograph, frames = load_photographs(HELD_OUT[:1])[0], model.input_shape[1]
+    clips = np.stack([move_window(photograph, motion, num_frames=frames) for motion in CAMERA_MOTIONS])
 
     def said(clips):
         return [CAMERA_MOTIONS[i] for i in model.predict(clips, verbose=0).argmax(-1)]
 
     assert said(clips) == list(CAMERA_MOTIONS)
     assert said(clips[:, ::-1]) == [OPPOSITE[motion] for motion in CAMERA_MOTIONS]
-    assert said(np.repeat(clips[:, 4:5], 8, axis=1)) == ["static"] * 9
+    assert said(np.repeat(clips[:, 4:5], frames, axis=1)) == ["static"] * 9
 
 
 def test_views_together_say_the_same_of_a_rotated_and_mirrored_clip():

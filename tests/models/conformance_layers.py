@@ -18,7 +18,7 @@ from tests.models.conformance_case import CLASSES, LABELS, call, check, same, sa
 # === Layers by their roles ===
 
 
-@check()
+@check(slow_on=("jax",))
 def taps(case, folder):
     found = kvf.feature_taps(case.model)
     blocks = [layer.name for layer in case.model.network.layers_of(BLOCK)]
@@ -56,7 +56,7 @@ def foreign_layers(case, folder):
         assert case.architecture.role(keras.layers.Identity(name=name)) is None, name
 
 
-@check()
+@check(slow_on=("jax",))
 def freezing(case, folder):
     model = case.build()
     network = model.network
@@ -183,7 +183,7 @@ def state_there_and_back(case, folder):
         same_state(model.state(), state)
 
 
-@check()
+@check(slow_on=("jax",))
 def weights_from_files(case, folder):
     """Every format gives the same bits, the number of classes and, where the file has them, their names."""
     for path in weights_files(case, folder):
@@ -193,7 +193,7 @@ def weights_from_files(case, folder):
         same_state(model.state(), case.model.state())
 
 
-@check()
+@check(slow_on=("jax",))
 def weights_of_other_classes(case, folder):
     for path in weights_files(case, folder):
         with pytest.warns(UserWarning, match=f"has {CLASSES} classes and the model 7"):

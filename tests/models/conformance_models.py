@@ -96,7 +96,7 @@ def configuration(case, folder):
 # === Copies ===
 
 
-@check()
+@check(slow_on=("tensorflow", "jax"))
 def keras_file(case, folder):
     """A fresh process that imports Keras and the package, or the architecture's module, gives the same answer."""
     case.model.save(folder / "model.keras")
@@ -131,7 +131,7 @@ def clone(case, folder):
     assert model.trainable_weights == find_network(model).classifier.weights
 
 
-@check()
+@check(slow_on=("jax",))
 def head_swap(case, folder):
     model = case.like_the_model(labels=LABELS)
     freeze_stages(model, 1)
@@ -146,7 +146,7 @@ def head_swap(case, folder):
     same(*pooled)
 
 
-@check()
+@check(slow_on=("jax",))
 def model_around(case, folder):
     """A model of a user's own around the features, nested or in one graph, freezes, loads and shows taps."""
     state = case.model.state()
@@ -169,7 +169,7 @@ def model_around(case, folder):
         same(call(loaded, case.clips()), call(model, case.clips()))
 
 
-@check()
+@check(slow_on=("jax",))
 def input_tensor(case, folder):
     source = keras.Input(case.shape, name="source")
     arguments = {"input_tensor": keras.layers.Rescaling(0.5, name="half")(source), "input_shape": None}
@@ -184,7 +184,7 @@ def input_tensor(case, folder):
 # === Shapes, dtypes and outputs ===
 
 
-@check()
+@check(slow_on=("jax",))
 def dtype_policies(case, folder):
     policies = ["mixed_bfloat16", "mixed_float16"]
     # JAX has no float64 unless a process asks for it when it begins.
@@ -213,7 +213,7 @@ def ranks(case, folder):
     assert inner == {"clip"}
 
 
-@check()
+@check(slow_on=("jax",))
 def other_shapes(case, folder):
     frames, height, width, _ = case.shape
     for shape in (
@@ -226,7 +226,7 @@ def other_shapes(case, folder):
         assert scores.shape == (2, CLASSES) and np.isfinite(scores).all()
 
 
-@check()
+@check(slow_on=("jax",))
 def any_frames(case, folder):
     model = case.like_the_model(input_shape=(None, *case.shape[1:]))
     assert model.input_shape[1] is None
@@ -236,7 +236,7 @@ def any_frames(case, folder):
     same(call(model, case.clips(frames)), call(longer, case.clips(frames)), 1e-5)
 
 
-@check()
+@check(slow_on=("jax",))
 def pooling(case, folder):
     grid = case.like_the_model(include_top=False)
     assert (grid.classes, grid.labels, grid.classifier) == (None, None, None)
@@ -247,7 +247,7 @@ def pooling(case, folder):
         same(pooled, (features.mean if name == "avg" else features.max)((1, 2, 3)), 1e-5)
 
 
-@check()
+@check(slow_on=("jax",))
 def preprocessing(case, folder):
     """A model that does not normalize pixels gets them normalized by its contract, wherever pixels go in."""
     bare, clips = case.like_the_model(include_preprocessing=False), case.clips()

@@ -12,7 +12,9 @@ CASES = {builder.name: Case(family, builder) for family in FAMILIES for builder 
 
 
 def parameters():
-    """Every check of every builder; in `make test` most are of the first builder of a family alone."""
+    """Every check of every builder; in `make test` most are of the first builder of a family alone, and what
+    repeats a proof of one backend on another is slow there.
+    """
     for name, case in CASES.items():
         for check_name, check in CHECKS.items():
             first = case.builder is case.family.builders[0]

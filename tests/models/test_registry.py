@@ -105,7 +105,7 @@ def test_unknown_names_tell_what_there_is():
 def test_list_models():
     assert registry.list_models("base") == ["k400", "k600", "ssv2", "diving48", "activitynet", "imagenet"]
     assert registry.list_models("nano") == ["camera_motion"]
-    assert len(registry.list_models()) == len(registry.entries()) == 16
+    assert len(registry.list_models()) == len(registry.entries()) == 18
     assert "VideoFocalNetS/k400" in registry.list_models()
 
 

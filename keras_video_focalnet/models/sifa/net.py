@@ -224,5 +224,5 @@ def SIFANet101(*args, **kwargs) -> SIFANet:
 
 @builder(SIFANet, NET_BUILDERS, width=8, depths=(1, 2, 2, 2), name="sifa_net_nano")
 def SIFANetNano(*args, **kwargs) -> SIFANet:
-    """SIFA-Net-Nano: a small configuration of ours, without published weights."""
+    """SIFA-Net-Nano: a small configuration of ours, trained on camera motion."""
     return SIFANetNano.build(*args, **kwargs)

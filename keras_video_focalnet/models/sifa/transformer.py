@@ -279,5 +279,5 @@ def SIFATransformerL(*args, **kwargs) -> SIFATransformer:
     name="sifa_transformer_nano",
 )
 def SIFATransformerNano(*args, **kwargs) -> SIFATransformer:
-    """SIFA-Transformer-Nano: a small configuration of ours, without published weights."""
+    """SIFA-Transformer-Nano: a small configuration of ours, trained on camera motion."""
     return SIFATransformerNano.build(*args, **kwargs)

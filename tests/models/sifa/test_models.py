@@ -110,6 +110,7 @@ def test_each_head_is_trained_by_the_loss():
     assert model.train_on_batch(clips, labels, weights) == pytest.approx((each * weights).mean(), rel=1e-4)
 
 
+@pytest.mark.slow_on("jax")
 def test_what_layers_add_to_the_loss_counts_once():
     model = kvf.SIFANetNano(**SMALL, **TINY_NET, drop_rate=0.0)
     clips = np.zeros((2, 16, 64, 64, 3), "float32")
