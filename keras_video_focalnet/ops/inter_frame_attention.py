@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.ops import Tensor
-from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_xla, on_cpu
+from keras_video_focalnet.ops.autodiff.formulation import choose, on_cpu
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
 from keras_video_focalnet.ops.bilinear import bilinear_corners, offset_gradients, undisplaced_places
@@ -15,10 +15,11 @@ from keras_video_focalnet.ops.indexing import add_rows, pick, spread, take_rows
 
 # Up to so many places of a map, two products of whole maps take less time than reading rows for every tap.
 MOST_PLACES = 1024
-# XLA makes one loop of reading and summing, faster than products from so many places on; of gradients it makes many.
-MOST_FUSED = 196
-# Without offsets a mask picks the window out of them. PyTorch, which fuses no slices, gains by it up to so many places.
-MOST_MASKED = 64
+# XLA makes one loop of reading and summing, faster than products from so many places on; of gradients it makes many. In
+# a graph of TensorFlow it is so as well; on PyTorch products are always faster.
+MOST_MULTIPLIED = 196
+# Without offsets a mask picks the window out of them, faster than slices up to so many places.
+MOST_MASKED = 196
 
 
 def inter_frame_attention(
@@ -48,16 +49,16 @@ def inter_frame_attention(
             "shifted": _joined(_shifted, _shifted_gradients, window),
             "masked": _joined(_masked, _masked_gradients, window),
         }
-        masked = keras.backend.backend() == "torch" and places <= MOST_MASKED
-        joined = choose("undisplaced_attention", formulations, "masked" if masked else "shifted")(queries, keys)
+        default = "masked" if places <= MOST_MASKED else "shifted"
+        joined = choose("undisplaced_attention", formulations, default)(queries, keys)
     else:
         formulations = {
             "product": _joined(_product, _product_gradients, window),
             "gather": _joined(_gather, _gather_gradients, window),
             "mixed": _joined(_gather, _product_gradients, window),
         }
-        fuses = compiled_by_xla() and on_cpu(queries) and places > MOST_FUSED
-        default = ("mixed" if fuses else "product") if places <= MOST_PLACES else "gather"
+        reads = keras.backend.backend() != "torch" and on_cpu(queries) and places > MOST_MULTIPLIED
+        default = ("mixed" if reads else "product") if places <= MOST_PLACES else "gather"
         joined = choose("inter_frame_attention", formulations, default)(queries, keys, offsets)
     return joined[..., :channels], joined[..., channels:]
 
