@@ -26,6 +26,8 @@ def write_litert(model, contract, path, calibration=None):
     # matrices, nor take operands of two ranks. These formulations avoid all three.
     formulations = FOR_PROCESSORS if contract.precision == "float32" else PORTABLE
     formulations = {**formulations, "gated_sum": "resized", "winograd": "unrolled", "linear": "unflattened"}
+    # Neither they nor processors' delegates read by an index; these take no slice with a stride.
+    formulations |= {"inter_frame_attention": "separable", "strided_pointwise": "convolution"}
     function = frozen(clip_function(model, contract, False, formulations))
     converter = _converter(function)
     if contract.precision != "float32":

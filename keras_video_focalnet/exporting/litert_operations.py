@@ -12,11 +12,10 @@ HIGHEST_RANK = 4
 # tensorflow/lite/tools/versioning/gpu_compatibility.cc in TensorFlow.
 GPU_OPERATIONS = frozenset(
     {
-        *("ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DIV", "EXP"),
-        *("FULLY_CONNECTED", "GELU", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MUL", "PAD", "QUANTIZE", "RELU"),
-        *("REDUCE_MAX", "RESHAPE"),
-        *("RESIZE_BILINEAR", "RSQRT", "SLICE", "SOFTMAX", "SPLIT", "SPLIT_V", "SQRT", "SQUARE", "SQUARED_DIFFERENCE"),
-        *("STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE"),
+        *("ABS", "ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "DIV", "EXP"),
+        *("FULLY_CONNECTED", "GELU", "LOG", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "PAD"),
+        *("QUANTIZE", "REDUCE_MAX", "RELU", "RESHAPE", "RESIZE_BILINEAR", "RSQRT", "SLICE", "SOFTMAX", "SPLIT"),
+        *("SPLIT_V", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE"),
     }
 )
 # These convert pixels to floats, on the CPU, ahead of all other operations.

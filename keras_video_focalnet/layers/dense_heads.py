@@ -1,6 +1,8 @@
 """A classifier of several heads, each of which reads features of its own."""
 
+import functools
 import math
+import operator
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -86,7 +88,7 @@ class DenseHeads(keras.layers.Layer):
             with_label = _log_mean([ops.log_sigmoid(each) for each in logits])
             without_label = _log_mean([ops.log_sigmoid(-each) for each in logits])
             return with_label - without_label
-        return _log_mean([ops.log_softmax(each, axis=-1) for each in logits])
+        return _log_mean([_log_softmax(each) for each in logits])
 
     def take_scores(self) -> list[Any] | None:
         """Gives the scores of each head in the last call, which this thread made in training; once, then None."""
@@ -106,7 +108,19 @@ class DenseHeads(keras.layers.Layer):
 
 def _log_mean(logarithms):
     """The logarithm of a mean, of logarithms."""
-    return ops.logsumexp(ops.stack(logarithms, axis=0), axis=0) - math.log(len(logarithms))
+    largest = ops.stop_gradient(functools.reduce(ops.maximum, logarithms))
+    parts = [ops.exp(each - largest) for each in logarithms]
+    return largest + ops.log(functools.reduce(operator.add, parts)) - math.log(len(logarithms))
+
+
+def _log_softmax(logits):
+    """The logarithm of a softmax, in operations that phones' GPUs have.
+
+    LiteRT's converter would make its own operation of it, which they have not, if the largest were taken off first.
+    """
+    largest = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
+    total = ops.log(ops.sum(ops.exp(logits - largest), axis=-1, keepdims=True))
+    return logits - (largest + total)
 
 
 class _OfThreads:

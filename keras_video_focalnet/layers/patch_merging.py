@@ -61,8 +61,10 @@ class PatchMerging(keras.layers.Layer):
         check_called_on(self, inputs)
         (height, width), channels = self.grid_size, inputs.shape[-1]
         batch, frames = ops.shape(inputs)[:2]
-        x = ops.reshape(inputs, (-1, height, width, channels))
-        joined = ops.concatenate([x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], axis=-1)
+        # Two rows and two columns get axes of their own: processors' delegates take no slice with a stride.
+        x = ops.reshape(inputs, (-1, 2, width // 2, 2 * channels))
+        parts = (slice(channels), slice(channels, 2 * channels))
+        joined = ops.concatenate([x[:, row : row + 1, :, part] for part in parts for row in (0, 1)], axis=-1)
         joined = ops.reshape(joined, (batch, frames, height * width // 4, 4 * channels))
         return ops.matmul(self.norm(joined), self.kernel)
 

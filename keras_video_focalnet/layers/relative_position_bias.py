@@ -55,13 +55,15 @@ class RelativePositionBias(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        return inputs + ops.cast(self.bias(), inputs.dtype)
+        return inputs + ops.cast(self.bias()[0], inputs.dtype)
 
     def bias(self) -> Any:
-        """Reads what is added to the logits of every head, `(num_heads, tokens, tokens)`."""
+        """Reads what is added to the logits of every head, `(1, num_heads, tokens, tokens)`."""
         tokens = math.prod(self.window_size)
         rows = ops.take(self.table, self._index, axis=0)
-        return ops.transpose(ops.reshape(rows, (tokens, tokens, self.num_heads)), (2, 0, 1))
+        # The axis in front is there from the start: LiteRT's converter takes one away that comes last, and phones' GPUs
+        # add no tensors of two ranks.
+        return ops.transpose(ops.reshape(rows, (1, tokens, tokens, self.num_heads)), (0, 3, 1, 2))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return tuple(input_shape)

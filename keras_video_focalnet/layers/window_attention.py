@@ -14,6 +14,7 @@ from keras_video_focalnet.layers.quantization import quantize_layers, quantized_
 from keras_video_focalnet.layers.relative_position_bias import RelativePositionBias
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.ops.biased_attention import biased_attention
 from keras_video_focalnet.utils.checks import check_integer, check_size, fail
 
 # What is added to the logit of two tokens that only the shift brought into one window.
@@ -99,20 +100,12 @@ class WindowAttention(keras.layers.Layer):
         queries, keys, values = (
             ops.transpose(ops.reshape(part, (-1, tokens, heads, depth)), (0, 2, 1, 3)) for part in self.qkv(x)
         )
-        logits = ops.matmul(queries * depth**-0.5, ops.transpose(keys, (0, 1, 3, 2)))
         exact = keras.backend.result_type(self.compute_dtype, "float32")
-        # With an axis of 1 in front, as phones' GPUs add no tensors of two ranks.
-        logits, bias = ops.cast(logits, exact), ops.expand_dims(ops.cast(self.position_bias.bias(), exact), 0)
+        bias = ops.cast(self.position_bias.bias(), exact)
         if self._mask is not None:
-            # One array for all windows of a frame and all heads: no tensor has five axes.
-            windows = len(self._mask)
-            logits = ops.reshape(logits, (-1, windows * heads, tokens, tokens))
-            mask = ops.convert_to_tensor(self._mask[:, None].astype(exact))
-            bias = ops.reshape(mask + bias, (1, windows * heads, tokens, tokens))
-        shares = ops.softmax(logits + bias, axis=-1)
-        shares = ops.reshape(ops.cast(shares, self.compute_dtype), (-1, heads, tokens, tokens))
-        attended = ops.transpose(ops.matmul(shares, values), (0, 2, 1, 3))
-        return self.proj(ops.reshape(attended, (-1, 1, tokens, channels)))
+            bias = bias + ops.convert_to_tensor(self._mask[:, None].astype(exact))
+        attended = biased_attention(queries, keys, values, bias)
+        return self.proj(ops.expand_dims(attended, 1))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return tuple(input_shape)

@@ -37,6 +37,33 @@ def bilinear_corners(offsets: Tensor, grid: tuple[int, int], kernel_size: int, d
     return places, weights
 
 
+def bilinear_nearness(offsets: Tensor, grid: tuple[int, int], kernel_size: int, dilation: int) -> tuple[Tensor, Tensor]:
+    """Find how near each row and each column of the map is to each displaced tap: products of both weigh the places.
+
+    Arguments are those of `bilinear_corners`. It takes neither an index nor an integer nor a tensor of which two axes
+    would have to be broadcast, as phones' GPUs have none of these.
+
+    Returns:
+        `(batch * height * width, height, kernel_size**2)` of rows and `(batch * height * width, kernel_size**2, width)`
+        of columns: 1 at a tap, 0 at a distance of 1 and more.
+    """
+    (height, width), taps = grid, kernel_size**2
+    dtype = keras.backend.result_type(keras.backend.standardize_dtype(offsets.dtype), "float32")
+    places = np.stack(list(_window_places(*grid, kernel_size, dilation)), axis=-1).reshape(1, height * width, 2 * taps)
+    positions = ops.cast(offsets, dtype) + ops.convert_to_tensor(places.astype(dtype))
+    positions = ops.reshape(positions, (-1, 2 * taps))
+    # A product with zeros and ones hands positions out, exactly: those down to all rows, those right to all columns.
+    down, right = np.eye(2 * taps)[:, 0::2], np.eye(2 * taps)[:, 1::2]
+    rows = _nearness(positions, np.tile(down, height), np.repeat(np.arange(height), taps), dtype)
+    columns = _nearness(positions, np.repeat(right, width, axis=1), np.tile(np.arange(width), taps), dtype)
+    return ops.reshape(rows, (-1, height, taps)), ops.reshape(columns, (-1, taps, width))
+
+
+def _nearness(positions, hand_out, lines, dtype):
+    hand_out, lines = (ops.convert_to_tensor(array.astype(dtype)) for array in (hand_out, lines))
+    return ops.relu(1 - ops.abs(ops.matmul(positions, hand_out) - lines))
+
+
 def offset_gradients(
     weight_gradients: Tensor, offsets: Tensor, grid: tuple[int, int], kernel_size: int, dilation: int
 ) -> Tensor:

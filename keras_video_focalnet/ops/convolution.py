@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.ops import Tensor
+from keras_video_focalnet.ops.autodiff.formulation import choose
 
 
 def convolution(x: Tensor, kernel: Tensor, depthwise: bool = False, strides: int = 1) -> Tensor:
@@ -30,6 +31,14 @@ def convolution(x: Tensor, kernel: Tensor, depthwise: bool = False, strides: int
 
 def pointwise(x: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
     """Convolve `(batch, height, width, channels)` with a kernel `(1, 1, channels, filters)`, without bias."""
+    if strides > 1:
+        return choose("strided_pointwise", {"sliced": _sliced, "convolution": convolution}, "sliced")(
+            x, kernel, strides=strides
+        )
+    return _sliced(x, kernel, 1)
+
+
+def _sliced(x, kernel, strides):
     if strides > 1:
         x = x[:, ::strides, ::strides]
     height, width, channels = x.shape[1:]

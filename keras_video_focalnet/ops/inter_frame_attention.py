@@ -10,7 +10,12 @@ from keras_video_focalnet.ops import Tensor
 from keras_video_focalnet.ops.autodiff.formulation import choose, on_cpu
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
-from keras_video_focalnet.ops.bilinear import bilinear_corners, offset_gradients, undisplaced_places
+from keras_video_focalnet.ops.bilinear import (
+    bilinear_corners,
+    bilinear_nearness,
+    offset_gradients,
+    undisplaced_places,
+)
 from keras_video_focalnet.ops.indexing import add_rows, pick, spread, take_rows
 
 # Up to so many places of a map, two products of whole maps take less time than reading rows for every tap.
@@ -42,39 +47,44 @@ def inter_frame_attention(
     Returns:
         The sums, of the shape of `queries`, and the similarities, `(batch, height, width, kernel_size**2)`.
     """
-    channels, window = queries.shape[-1], (kernel_size, dilation)
-    places = queries.shape[1] * queries.shape[2]
+    window, places = (kernel_size, dilation), queries.shape[1] * queries.shape[2]
     if offsets is None:
-        formulations = {
-            "shifted": _joined(_shifted, _shifted_gradients, window),
-            "masked": _joined(_masked, _masked_gradients, window),
-        }
-        default = "masked" if places <= MOST_MASKED else "shifted"
-        joined = choose("undisplaced_attention", formulations, default)(queries, keys)
-    else:
-        formulations = {
-            "product": _joined(_product, _product_gradients, window),
-            "gather": _joined(_gather, _gather_gradients, window),
-            "mixed": _joined(_gather, _product_gradients, window),
-        }
-        reads = keras.backend.backend() != "torch" and on_cpu(queries) and places > MOST_MULTIPLIED
-        default = ("mixed" if reads else "product") if places <= MOST_PLACES else "gather"
-        joined = choose("inter_frame_attention", formulations, default)(queries, keys, offsets)
-    return joined[..., :channels], joined[..., channels:]
+        formulations = {"shifted": (_shifted, _shifted_gradients), "masked": (_masked, _masked_gradients)}
+        chosen = choose("undisplaced_attention", formulations, "masked" if places <= MOST_MASKED else "shifted")
+        return _attend(*chosen, window, queries, keys)
+    formulations = {
+        "product": (_product, _product_gradients),
+        "gather": (_gather, _gather_gradients),
+        "mixed": (_gather, _product_gradients),
+        "separable": (_separable, _product_gradients),
+    }
+    reads = keras.backend.backend() != "torch" and on_cpu(queries) and places > MOST_MULTIPLIED
+    default = ("mixed" if reads else "product") if places <= MOST_PLACES else "gather"
+    return _attend(*choose("inter_frame_attention", formulations, default), window, queries, keys, offsets)
 
 
-def _joined(function, gradients, window):
-    """A function with gradients by hand, which are of one result: sums and similarities side by side.
+def _attend(function, gradients, window, *tensors):
+    """Sums and similarities by a function, with gradients by hand.
 
-    It keeps its arguments alone; automatic gradients keep what every tap reads.
+    These keep the arguments alone; automatic gradients keep what every tap reads.
     """
+    channels = tensors[0].shape[-1]
+
+    def apart(*tensors):
+        sums, *similarities = function(window, *tensors)
+        return sums, ops.concatenate(similarities, axis=-1)
 
     @with_gradients
-    def attend(*tensors):
+    def side_by_side(*tensors):
         result = ops.concatenate(function(window, *tensors), axis=-1)
         return result, keeping(compiled_apart(functools.partial(_split, gradients, window)), *tensors)
 
-    return attend
+    def joined(*tensors):
+        # Gradients by hand are of one result.
+        result = side_by_side(*tensors)
+        return result[..., :channels], result[..., channels:]
+
+    return choose("gradients", {"automatic": apart, "by_hand": joined}, "by_hand")(*tensors)
 
 
 def _split(gradients, window, *tensors_and_upstream):
@@ -234,6 +244,31 @@ def _over_corners(x):
 
 def _to_corners(x):
     return ops.concatenate([x] * 4, axis=-1)
+
+
+# === Offsets, for processors that read by no index: products with rows and columns ===
+
+
+def _separable(window, queries, keys, offsets):
+    """Weighs every row and every column of the map by its nearness to a tap: no index, and no operation on integers.
+
+    A product of all pairs of places, as above, and of each place one with its columns and one with its rows. Automatic
+    gradients of offsets are zero, by this formulation alone, where a position is a whole number.
+    """
+    grid, channels, dtype = keys.shape[1:3], keys.shape[-1], keys.dtype
+    height, width = grid
+    queries, keys, offsets = map(_rows, (queries, keys, offsets))
+    rows, columns = bilinear_nearness(offsets, grid, *window)
+    rows, columns = ops.cast(rows, dtype), ops.cast(columns, dtype)
+    pairs = ops.reshape(ops.matmul(queries, _transposed(keys)), (-1, height, width))
+    read = ops.matmul(pairs, _transposed(columns))
+    similarities = ops.sum(read * rows, axis=1, keepdims=True) * (1 / channels)
+    spread_pairs = ops.reshape(ops.matmul(rows * similarities, columns), (-1, height * width, height * width))
+    return [_map(tensor, grid, dtype) for tensor in (ops.matmul(spread_pairs, keys), _of_places(similarities, grid))]
+
+
+def _of_places(x, grid):
+    return ops.reshape(x, (-1, grid[0] * grid[1], x.shape[-1]))
 
 
 # === Offsets, large maps: rows of channels ===

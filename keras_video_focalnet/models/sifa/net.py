@@ -17,7 +17,7 @@ from keras_video_focalnet.models.inputs import clip_shape, enter, exact_dtype
 from keras_video_focalnet.models.network import BLOCK, CLASSIFIER, STEM, LayerRole
 from keras_video_focalnet.models.preprocessing import Preprocessing
 from keras_video_focalnet.models.sifa.bottleneck import ATTENTION, CONTEXT, PLAIN, SIFABottleneck, TubeletStem
-from keras_video_focalnet.models.sifa.branches import SideBySide
+from keras_video_focalnet.models.sifa.branches import LargerOfPairs, SideBySide
 from keras_video_focalnet.models.sifa.entries import NET_BUILDERS
 from keras_video_focalnet.models.sifa.shapes import TUBELET, check_tubelets
 from keras_video_focalnet.models.sifa.weights import complete_net, net_slots, unused_of_net
@@ -26,9 +26,6 @@ from keras_video_focalnet.utils.checks import check_choice, check_each, check_in
 STAGES = 4
 _BLOCK_NAME = re.compile(r"stage(\d+)_(dual_)?block(\d+)")
 DEFAULT_SHAPE = (16, 224, 224, 3)
-# LiteRT's operations that read and add by an index that is computed, that compute it, and that take logarithms.
-_BEYOND_GPUS = ("GATHER", "SCATTER_ND", "CAST", "FLOOR", "MINIMUM", "GREATER", "GREATER_EQUAL", "LESS", "LOGICAL_AND")
-_BEYOND_GPUS += ("SELECT", "SELECT_V2", "EQUAL", "LOG", "LOG_SOFTMAX", "PACK")
 # The second branch has half of them, of which one attends to the next.
 _LEAST_TUBELETS = 4
 
@@ -79,7 +76,6 @@ class SIFANet(VideoClassifier):
 
     preprocessing = Preprocessing(frames=16, crop_fraction=1.0)
     classifier_tensors = ("fc.weight", "fc.bias", "fc_dual.weight", "fc_dual.bias")
-    beyond_gpus = frozenset(_BEYOND_GPUS)
     least_frames = TUBELET * _LEAST_TUBELETS
     small_arguments = {"width": 8, "depths": (1, 2, 2, 2), "input_shape": (16, 64, 96, 3)}
 
@@ -138,7 +134,7 @@ class SIFANet(VideoClassifier):
 
         for stage in range(STAGES - 1):
             x, grid = run(stage, x, grid, strides=2 if stage else 1)
-        pairs = ops.maximum(x[:, :-1:2], x[:, 1::2])
+        pairs = LargerOfPairs(dtype=policy, name="larger_of_pairs")(x)
         branches = [run(STAGES - 1, x, grid, strides=2), run(STAGES - 1, pairs, grid, 1, prefix="dual_")]
 
         features = grid = None
