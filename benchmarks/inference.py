@@ -10,12 +10,12 @@ import click
 from benchmarks.alternation import alternate, table, write
 from benchmarks.subjects import CEILINGS, SUBJECTS, parse
 
-GMACS = {"tiny": 63.00, "small": 124.33, "base": 220.65}
+GMACS = {"tiny": 63.00, "small": 124.33, "base": 220.65, "sifa50": 23.99, "sifa-s": 39.04, "sifa-b": 68.85}
 PEER = "reference eager"
 
 
 @click.command()
-@click.option("--sizes", default="tiny,base", show_default=True, help="Sizes of Video-FocalNet.")
+@click.option("--sizes", default="tiny,base", show_default=True, help="Sizes, as `tiny` or `sifa50`.")
 @click.option("--batches", default="1,4", show_default=True, help="Clips a call.")
 @click.option("--subjects", default=",".join(SUBJECTS), help="What to measure, by name; all by default.")
 @click.option("--rounds", default=5, show_default=True, help="Turns each has.")
@@ -38,7 +38,7 @@ def main(sizes, batches, subjects, rounds, calls, device, name):
                 row = {"size": size, "batch": batch, "subject": subject.label, **results[subject.label]}
                 if peer:
                     row["ratio"] = peer / row["median_s"]
-                if subject.architecture == "video_focalnet":
+                if subject.architecture == "registered":
                     row["share_of_limit"] = 2e9 * GMACS[size] * batch / ceiling / row["median_s"]
                 rows.append(row)
             click.echo(table(*as_table(rows[len(rows) - len(here) :])))

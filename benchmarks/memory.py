@@ -1,8 +1,9 @@
 """What rematerialization saves and costs: `python -m benchmarks.memory`.
 
-One training step, as `benchmarks.training`, with nothing rematerialized, the first two stages, and all stages. Peak
-memory is that of the process, imports included. The C library keeps freed memory for later; with `--in-use` it has to
-give it back, which makes every step slower, so that what is counted is what was in use.
+One training step, as `benchmarks.training`, with nothing rematerialized, the first two stages, and all stages; once, of
+sizes that do not rematerialize. Peak memory is that of the process, imports included. The C library keeps freed memory
+for later; with `--in-use` it has to give it back, which makes every step slower, so that what is counted is what was in
+use.
 """
 
 import os
@@ -10,7 +11,7 @@ import os
 import click
 
 from benchmarks.alternation import Worker, summary, table, write
-from benchmarks.subjects import parse
+from benchmarks.subjects import frames_of, parse, rematerializes
 
 PEER = "reference eager"
 SUBJECTS = "reference eager,ours tensorflow graph,ours jax,ours torch"
@@ -18,9 +19,9 @@ VARIANTS = {"none": False, "stages 0 and 1": (True, True, False, False), "all": 
 
 
 @click.command()
-@click.option("--sizes", default="tiny", show_default=True, help="Sizes of Video-FocalNet.")
+@click.option("--sizes", default="tiny", show_default=True, help="Sizes, as `tiny` or `sifa50`.")
 @click.option("--batches", default="2", show_default=True, help="Clips a step.")
-@click.option("--frames", default=8, show_default=True, help="Frames a clip.")
+@click.option("--frames", type=int, help="Frames a clip; by default what the size takes.")
 @click.option("--subjects", default=SUBJECTS, show_default=True, help="What to measure, by name.")
 @click.option("--variants", default=",".join(VARIANTS), show_default=True, help="What ours rematerializes, by name.")
 @click.option("--calls", default=3, show_default=True, help="Steps of each, after two that are not counted.")
@@ -31,9 +32,9 @@ def main(sizes, batches, frames, subjects, variants, calls, in_use, device, name
     """Prints a table and writes `results/memory-DEVICE.json`."""
     if in_use:
         os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
-    ours = chosen_variants(variants)
-    rows = []
+    chosen, rows = chosen_variants(variants), []
     for size in sizes.split(","):
+        ours = chosen if rematerializes(size) else {"none": False}
         for batch in map(int, batches.split(",")):
             first, peer = len(rows), None
             for subject in parse(subjects):
@@ -47,7 +48,7 @@ def main(sizes, batches, frames, subjects, variants, calls, in_use, device, name
                         seconds = worker.time(calls)
                     finally:
                         worker.close()
-                    row = {"size": size, "batch": batch, "frames": frames, "subject": subject.label}
+                    row = {"size": size, "batch": batch, "frames": frames or frames_of(size), "subject": subject.label}
                     row |= {"rematerialized": variant, **summary(seconds), "peak_bytes": worker.peak_bytes}
                     row |= {"in_use": in_use, "first_call_s": worker.first_call_s}
                     peer = row if subject.label == PEER else peer

@@ -6,11 +6,16 @@ call on the same clip and waits for the answer.
 
 import dataclasses
 import functools
+import math
 
 import click
 import numpy as np
 
+from keras_video_focalnet.models import registry
+
 CLASSES = 400
+# The functions of `weights_conversion.torch_sifa` that build the sizes of SIFA, for clips of 224x224.
+RENDERED = {"sifa50": "sifa_net50", "sifa-s": "sifa_transformer_s", "sifa-b": "sifa_transformer_b"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,22 +25,22 @@ class Subject:
     Attributes:
         label: Name in tables.
         framework: The Keras backend, or `"torch"` for a peer.
-        architecture: `"video_focalnet"` for ours and the reference, otherwise a peer's name.
+        architecture: `"registered"` for ours and the reference, which have every size, otherwise a peer's name.
         is_ours: Whether it is this package.
         mode: How it runs: `"graph"`, `"xla"`, `"eager"` or `"compile"`.
-        frames: Frames of its clips.
+        frames: Frames of its clips; None: as many as the size takes by default.
     """
 
     label: str
     framework: str
-    architecture: str = "video_focalnet"
+    architecture: str = "registered"
     is_ours: bool = False
     mode: str = "eager"
-    frames: int = 8
+    frames: int | None = None
 
     def sizes(self, sizes):
         """The sizes of `sizes` that it has: all of ours, one of a peer's."""
-        return sizes if self.architecture == "video_focalnet" else ("base",)
+        return sizes if self.architecture == "registered" else ("base",)
 
 
 CEILINGS = {
@@ -52,7 +57,7 @@ SUBJECTS = {
         Subject("ours jax", "jax", is_ours=True, mode="xla"),
         Subject("ours torch", "torch", is_ours=True),
         Subject("VideoMAE-B 16x224", "torch", "videomae", frames=16),
-        Subject("TimeSformer-B 8x224", "torch", "timesformer"),
+        Subject("TimeSformer-B 8x224", "torch", "timesformer", frames=8),
         Subject("ViViT-B 32x224", "torch", "vivit", frames=32),
     )
 }
@@ -99,22 +104,32 @@ EXPORTED = {
 }
 
 
-def clip_of(subject, batch, frames=None, size=224):
-    """Random normalized clips in the layout of the subject: channels last for ours, channels first for peers."""
-    shape = (batch, frames or subject.frames, size, size, 3)
+def frames_of(name):
+    """Frames of a clip that a size takes by default."""
+    return registry.find_builder(name).input_shape[0]
+
+
+def rematerializes(name):
+    """Whether a size has the option `rematerialize`: those of Video-FocalNet have."""
+    return registry.find_family(name).name == "video_focalnet"
+
+
+def clip_of(subject, name, batch, frames=None, size=224):
+    """Random normalized clips in the layout of the subject: channels last for ours, and for our PyTorch rendering of
+    SIFA; channels first for peers.
+    """
+    shape = (batch, frames or subject.frames or frames_of(name), size, size, 3)
     clip = np.random.default_rng(0).standard_normal(shape, dtype="float32")
-    return clip if subject.is_ours else np.ascontiguousarray(clip.transpose(0, 1, 4, 2, 3))
+    return clip if subject.is_ours or name in RENDERED else np.ascontiguousarray(clip.transpose(0, 1, 4, 2, 3))
 
 
-def our_model(name, frames=8, size=224, **options):
+def our_model(name, frames=None, size=224, **options):
     """Our model with random weights, from normalized clips to logits."""
-    from keras_video_focalnet.models import registry
-
     builder = registry.find_family(name).function(registry.find_builder(name))
     return builder(
         weights=None,
         classes=CLASSES,
-        input_shape=(frames, size, size, 3),
+        input_shape=(frames or frames_of(name), size, size, 3),
         include_preprocessing=False,
         classifier_activation=None,
         **options,
@@ -132,7 +147,11 @@ def with_scales_and_shifts(model):
 
 def peer_model(subject, name):
     """A PyTorch model from clips to logits, with random weights: speed does not depend on them."""
-    if subject.architecture == "video_focalnet":
+    if subject.architecture == "registered" and name in RENDERED:
+        from weights_conversion import torch_sifa
+
+        return getattr(torch_sifa, RENDERED[name])(CLASSES)
+    if subject.architecture == "registered":
         from weights_conversion import torch_reference
 
         return getattr(torch_reference, f"video_focalnet_{name}")(CLASSES)
@@ -164,7 +183,7 @@ class _Logits:
 
 def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
     """A function that classifies one batch of clips and gives the logits as NumPy."""
-    clip = clip_of(subject, batch, frames, size)
+    clip = clip_of(subject, name, batch, frames, size)
     if not subject.is_ours:
         return _peer_inference(peer_model(subject, name).eval(), clip, subject.mode, device)
     import keras
@@ -201,6 +220,20 @@ def build_exported(subject, name, folder):
     return lambda: model.predict(clip)
 
 
+def heads_of(outputs):
+    """The logits of each head of a PyTorch model, which gives a tuple of them where it has several."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def joined(heads):
+    """Logits of one head as they are, of several the logarithm of the mean of their softmaxes."""
+    import torch
+
+    if len(heads) == 1:
+        return heads[0]
+    return torch.stack([logits.log_softmax(-1) for logits in heads]).logsumexp(0) - math.log(len(heads))
+
+
 def _peer_inference(model, clip, mode, device):
     import torch
 
@@ -211,21 +244,21 @@ def _peer_inference(model, clip, mode, device):
 
     def infer():
         with torch.inference_mode(), autocast():
-            return forward(tensor).float().cpu().numpy()
+            return joined(heads_of(forward(tensor))).float().cpu().numpy()
 
     return infer
 
 
 def build_training(subject, name, batch, device="cpu", frames=None, size=224, rematerialize=False):
     """A function that does one step of gradient descent with momentum and gives the loss."""
-    clip = clip_of(subject, batch, frames, size)
+    clip = clip_of(subject, name, batch, frames, size)
     labels = np.arange(batch) % CLASSES
     if not subject.is_ours:
         return _peer_training(peer_model(subject, name), clip, labels, subject.mode, device)
     import keras
 
-    dtype = "mixed_bfloat16" if device == "gpu" else None
-    model = our_model(name, clip.shape[1], size, dtype=dtype, rematerialize=rematerialize)
+    options = {"rematerialize": rematerialize} if rematerializes(name) else {}
+    model = our_model(name, clip.shape[1], size, dtype="mixed_bfloat16" if device == "gpu" else None, **options)
     model.compile(
         keras.optimizers.SGD(1e-3, momentum=0.9, nesterov=True),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -247,7 +280,8 @@ def _peer_training(model, clip, labels, mode, device):
     def step():
         optimizer.zero_grad()
         with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
-            loss = torch.nn.functional.cross_entropy(forward(tensor), labels)
+            # Of several heads the losses are added, as ours do.
+            loss = sum(torch.nn.functional.cross_entropy(logits, labels) for logits in heads_of(forward(tensor)))
         loss.backward()
         optimizer.step()
         return loss.item()

@@ -11,7 +11,7 @@ from benchmarks.alternation import Worker, summary, table, write
 from benchmarks.subjects import SUBJECTS, parse
 
 PEER = "reference eager"
-OURS_AND_REFERENCE = [label for label, subject in SUBJECTS.items() if subject.architecture == "video_focalnet"]
+OURS_AND_REFERENCE = [label for label, subject in SUBJECTS.items() if subject.architecture == "registered"]
 
 
 def measure(subjects, rounds, calls, **options):
@@ -34,7 +34,7 @@ def measure(subjects, rounds, calls, **options):
 
 
 @click.command()
-@click.option("--sizes", default="tiny,base", show_default=True, help="Sizes of Video-FocalNet.")
+@click.option("--sizes", default="tiny,base", show_default=True, help="Sizes, as `tiny` or `sifa50`.")
 @click.option("--batches", default="2", show_default=True, help="Clips a step.")
 @click.option("--subjects", default=",".join(OURS_AND_REFERENCE), help="What to measure, by name.")
 @click.option("--rounds", default=2, show_default=True, help="Turns each has.")

@@ -57,6 +57,13 @@ run "$PYTHON" -m benchmarks.memory --sizes base --variants none,all --calls 1 --
 run "$PYTHON" -m benchmarks.memory --sizes base --batches 1 --frames 16 --variants none,all --calls 1 --name memory-base-16-frames
 run "$PYTHON" -m benchmarks.memory --in-use --name memory-in-use
 
+step "SIFA: its operator beside grid_sample and unfold; whole models and training steps beside our PyTorch rendering"
+sifa="reference eager,ours tensorflow graph,ours tensorflow xla,ours jax,ours torch"
+for backend in tensorflow jax torch; do on $backend "$PYTHON" -m benchmarks.inter_frame_attention; done
+run "$PYTHON" -m benchmarks.inference --sizes sifa50,sifa-s,sifa-b --subjects "$sifa" --batches 1 --name inference-sifa
+run "$PYTHON" -m benchmarks.training --sizes sifa50,sifa-s --subjects "$sifa" --batches 1 --name training-sifa
+run "$PYTHON" -m benchmarks.memory --sizes sifa50,sifa-s --subjects "$sifa" --batches 1 --in-use --name memory-in-use-sifa
+
 step "as fast as the version before the house was made fit for many architectures, within 3 %"
 run "$PYTHON" -m benchmarks.against 0a30683 --within 0.03
 
@@ -89,6 +96,11 @@ for backend in tensorflow jax torch; do
         tests/ops/autodiff tests/weights/test_hub.py tests/layers/test_keras_layer_checks.py
 done
 run "$PYTHON" -m pytest -q tests/data/test_video_reader.py tests/data/test_video_reader_cost.py -m "slow or not slow"
+
+step "SIFA: operator, blocks and models at golden parity; full size, and its checkpoints there and back; image weights"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/models/sifa tests/weights_conversion/test_torch_sifa.py -m "slow or not slow"
+done
 
 step "conformance of every architecture, and the toy"
 for backend in tensorflow jax torch; do
@@ -129,3 +141,10 @@ done
 
 step "6: camera motion"
 run "$PYTHON" -m examples.camera_motion.evaluate --check
+compared=$(mktemp -d)
+trap 'rm -rf "$clone" "$compared"' EXIT
+# Weights that are there already are tested, not trained again.
+for name in SIFANetNano:sifa_net_nano SIFATransformerNano:sifa_transformer_nano; do
+    cp keras_video_focalnet/models/*/bundled/"${name#*:}_camera_motion.safetensors" "$compared/${name%:*}.safetensors"
+done
+run "$PYTHON" -m examples.camera_motion.compare --out "$compared"

@@ -107,7 +107,12 @@ class SIFANet(nn.Module):
     """SIFA-Net: `forward` gives the logits of both heads."""
 
     def __init__(
-        self, depths: Sequence[int] = (3, 4, 6, 3), width: int = 64, num_classes: int = 400, kernel_size: int = 3
+        self,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        width: int = 64,
+        num_classes: int = 400,
+        kernel_size: int = 3,
+        drop_rate: float = 0.5,
     ):
         super().__init__()
         self.conv1 = nn.Conv3d(3, width, (TUBELET, 7, 7), (TUBELET, 2, 2), (0, 3, 3), bias=False)
@@ -124,14 +129,22 @@ class SIFANet(nn.Module):
 
         self.layer1, self.layer2, self.layer3 = stage(0, 1), stage(1, 2), stage(2, 2)
         self.layer4, self.layer4_dual = stage(3, 2), stage(3, 1)
+        self.dropout = nn.Dropout(drop_rate)
         self.fc, self.fc_dual = (nn.Linear(32 * width, num_classes) for _ in range(2))
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, Bottleneck):
+                # A block begins as its shortcut.
+                nn.init.zeros_(module.bn3.weight)
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         x = F.relu(self.bn1(self.conv1(clip.permute(0, 4, 1, 2, 3))))
         x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
         x = self.layer3(self.layer2(self.layer1(x)))
         dual = self.layer4_dual(F.max_pool3d(x, (2, 1, 1), (2, 1, 1)))
-        return self.fc(self.layer4(x).mean((2, 3, 4))), self.fc_dual(dual.mean((2, 3, 4)))
+        pooled, pooled_dual = (self.dropout(branch.mean((2, 3, 4))) for branch in (self.layer4(x), dual))
+        return self.fc(pooled), self.fc_dual(pooled_dual)
 
     def scores(self, clip: Tensor) -> Tensor:
         """The mean of the softmaxes of both heads."""
@@ -173,11 +186,35 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
+class DropPath(nn.Module):
+    """Stochastic depth: in training a branch is left out of some frames, and what is kept is scaled up."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        return x * (x.new_empty(*x.shape[:2], 1, 1, 1).bernoulli_(keep) / keep)
+
+
 class TransformerBlock(nn.Module):
     """Window attention, a look at other frames, an MLP; on `(batch, frames, height, width, channels)`."""
 
-    def __init__(self, channels: int, heads: int, grid: tuple[int, int], window: int, block: int, kernel_size: int):
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        grid: tuple[int, int],
+        window: int,
+        block: int,
+        kernel_size: int,
+        drop_path_rate: float = 0.0,
+    ):
         super().__init__()
+        self.drop_path = DropPath(drop_path_rate)
         self.window = min(window, *grid)
         self.shift = window // 2 if block % 2 and min(grid) > window else 0
         self.kernel_size = kernel_size
@@ -213,14 +250,14 @@ class TransformerBlock(nn.Module):
         batch, frames, height, width, channels = x.shape
         y = torch.roll(self.norm1(x).flatten(0, 1), (-self.shift, -self.shift), (1, 2))
         y = self.joined(self.attn(self.cut(y), self.mask), y.shape)
-        x = x + torch.roll(y, (self.shift, self.shift), (1, 2)).reshape(x.shape)
+        x = x + self.drop_path(torch.roll(y, (self.shift, self.shift), (1, 2)).reshape(x.shape))
         if self.shift:
             line = x.permute(0, 4, 2, 3, 1).reshape(batch, channels, height * width, frames)
             x = x + self.conv(line).reshape(batch, channels, height, width, frames).permute(0, 4, 2, 3, 1)
         else:
             attended = attend_to_next_frame(x.permute(0, 4, 1, 2, 3), None, self.kernel_size, 1)
             x = x + self.tda_norm(attended.permute(0, 2, 3, 4, 1))
-        return x + self.mlp(self.norm2(x))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class PatchMerging(nn.Module):
@@ -248,8 +285,11 @@ class SIFATransformer(nn.Module):
         patch_size: int = 4,
         kernel_size: int = 3,
         num_classes: int = 400,
+        drop_rate: float = 0.5,
+        drop_path_rate: float = 0.0,
     ):
         super().__init__()
+        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
         piece = (TUBELET, patch_size, patch_size)
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(3, embed_dim, piece, piece)})
         self.layers = nn.ModuleList()
@@ -258,16 +298,37 @@ class SIFATransformer(nn.Module):
             channels = embed_dim * 2**stage
             parts = nn.ModuleDict()
             parts["blocks"] = nn.Sequential(
-                *(TransformerBlock(channels, heads, grid, window_size, block, kernel_size) for block in range(depth))
+                *(
+                    TransformerBlock(channels, heads, grid, window_size, block, kernel_size, next(rates))
+                    for block in range(depth)
+                )
             )
             if stage < len(depths) - 1:
                 parts["downsample"] = PatchMerging(channels)
             self.layers.append(parts)
-        self.norm, self.fc = nn.LayerNorm(channels), nn.Linear(channels, num_classes)
+        self.norm, self.dropout = nn.LayerNorm(channels), nn.Dropout(drop_rate)
+        self.fc = nn.Linear(channels, num_classes)
 
     def forward(self, clip: Tensor) -> Tensor:
         x = self.patch_embed["proj"](clip.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
         for parts in self.layers:
             for part in parts.values():
                 x = part(x)
-        return self.fc(self.norm(x).mean((2, 3))).mean(1)
+        return self.fc(self.dropout(self.norm(x).mean((2, 3)))).mean(1)
+
+
+def sifa_net50(num_classes: int = 400, **options) -> SIFANet:
+    """SIFA-Net on ResNet-50: 43.0 M parameters with 400 classes."""
+    return SIFANet(num_classes=num_classes, **options)
+
+
+def sifa_transformer_s(num_classes: int = 400, **options) -> SIFATransformer:
+    """SIFA-Transformer on Swin-S: 53.3 M parameters with 400 classes."""
+    sizes = {"embed_dim": 96, "num_heads": (3, 6, 12, 24), "drop_path_rate": 0.3}
+    return SIFATransformer(num_classes=num_classes, **{**sizes, **options})
+
+
+def sifa_transformer_b(num_classes: int = 400, **options) -> SIFATransformer:
+    """SIFA-Transformer on Swin-B: 94.5 M parameters with 400 classes."""
+    sizes = {"embed_dim": 128, "num_heads": (4, 8, 16, 32), "drop_path_rate": 0.5}
+    return SIFATransformer(num_classes=num_classes, **{**sizes, **options})

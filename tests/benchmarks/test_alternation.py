@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import alternation
 from benchmarks.memory import chosen_variants
-from benchmarks.subjects import CEILINGS, SUBJECTS, Subject, clip_of, parse
+from benchmarks.subjects import CEILINGS, SUBJECTS, Subject, clip_of, heads_of, joined, parse
 
 pytestmark = pytest.mark.backend_free
 
@@ -31,8 +31,23 @@ def test_results_are_written_whole(tmp_path, monkeypatch, capsys):
 
 
 def test_clips_are_in_the_layout_of_the_subject():
-    assert clip_of(SUBJECTS["ours jax"], 2).shape == (2, 8, 224, 224, 3)
-    assert clip_of(SUBJECTS["ViViT-B 32x224"], 1).shape == (1, 32, 3, 224, 224)
+    assert clip_of(SUBJECTS["ours jax"], "tiny", 2).shape == (2, 8, 224, 224, 3)
+    assert clip_of(SUBJECTS["reference eager"], "tiny", 2).shape == (2, 8, 3, 224, 224)
+    assert clip_of(SUBJECTS["ViViT-B 32x224"], "base", 1).shape == (1, 32, 3, 224, 224)
+
+
+def test_clips_have_as_many_frames_as_the_size_takes():
+    assert clip_of(SUBJECTS["ours jax"], "sifa50", 1).shape == (1, 16, 224, 224, 3)
+    assert clip_of(SUBJECTS["reference eager"], "sifa-s", 1).shape == (1, 16, 224, 224, 3)
+    assert clip_of(SUBJECTS["ours jax"], "sifa50", 1, frames=32).shape == (1, 32, 224, 224, 3)
+
+
+def test_logits_of_several_heads_are_joined_as_ours():
+    torch = pytest.importorskip("torch")
+    heads = torch.tensor([[[0.0, 1.0, 5.0]], [[2.0, -1.0, 0.5]]])
+    mean = heads.softmax(-1).mean(0)
+    assert torch.allclose(joined(tuple(heads)), mean.log())
+    assert torch.equal(joined(heads_of(heads[0])), heads[0])
 
 
 def test_an_unknown_subject_is_refused():

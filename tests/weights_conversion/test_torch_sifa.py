@@ -39,6 +39,29 @@ def test_net():
     assert error(dual.numpy(), data["infer/logits_dual"]) < DOUBLE
 
 
+def test_net_in_training_form():
+    data = expected("sifa_net_micro", "train/logits")
+    model = loaded(sifa.SIFANet((2, 2, 3, 2), 4, 7, drop_rate=0.0), checkpoint("sifa_net_micro")).train()
+    with torch.no_grad():
+        logits, dual = model(torch.tensor(data["input"], dtype=torch.float64))
+    assert error(logits.numpy(), data["train/logits"]) < DOUBLE
+    assert error(dual.numpy(), data["train/logits_dual"]) < DOUBLE
+
+
+def test_what_is_dropped_in_training():
+    """Whole branches of a frame, of which those that are kept are scaled up; nothing outside training."""
+    torch.manual_seed(0)
+    drop, x = sifa.DropPath(0.25), torch.ones(50, 40, 1, 2, 3)
+    dropped = drop(x)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert torch.equal(dropped, dropped[:, :, :1, :1, :1].expand_as(x))
+    assert abs((dropped > 0).float().mean().item() - 0.75) < 0.05
+    assert torch.equal(drop.eval()(x), x)
+    model = sifa.sifa_transformer_s(embed_dim=6)
+    rates = [block.drop_path.rate for parts in model.layers for block in parts["blocks"]]
+    assert rates == pytest.approx([0.3 * block / 23 for block in range(24)], rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["sifa_transformer_square", "sifa_transformer_rect"])
 def test_transformer(name):
     data, options = expected(name), config(name)
