@@ -141,10 +141,4 @@ done
 
 step "6: camera motion"
 run "$PYTHON" -m examples.camera_motion.evaluate --check
-compared=$(mktemp -d)
-trap 'rm -rf "$clone" "$compared"' EXIT
-# Weights that are there already are tested, not trained again.
-for name in SIFANetNano:sifa_net_nano SIFATransformerNano:sifa_transformer_nano; do
-    cp keras_video_focalnet/models/*/bundled/"${name#*:}_camera_motion.safetensors" "$compared/${name%:*}.safetensors"
-done
-run "$PYTHON" -m examples.camera_motion.compare --out "$compared"
+run "$PYTHON" -m examples.camera_motion.compare

@@ -76,8 +76,9 @@ def export(
         A dictionary with `path`, `format`, `precision`, `outputs` (their names in the file's order), `difference` (the
         largest difference of logits, relative to the largest logit; of scores where there are no logits),
         `compared_on` and `bytes`. For LiteRT it has `operations`, the count of each operation, and
-        `refused_by_gpus`, what a phone's GPU would not run, which is empty for a `VideoFocalNet`. For OpenVINO it has
-        `own_precision_difference`, the difference in the precision that OpenVINO chooses by itself.
+        `refused_by_gpus`, what a phone's GPU would not run: of a `VideoClassifier` nothing but what its `beyond_gpus`
+        names. For OpenVINO it has `own_precision_difference`, the difference in the precision that OpenVINO chooses by
+        itself.
 
     Raises:
         ValueError: An argument does not fit; the message names the remedy.

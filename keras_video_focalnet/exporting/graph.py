@@ -5,14 +5,6 @@ import tensorflow as tf
 from keras_video_focalnet.exporting.outputs import outputs_of
 from keras_video_focalnet.ops.autodiff.formulation import force
 
-# An exported graph does not depend on the machine that exports, and is never trained.
-_ALWAYS = {"linear": "library", "modulation": "inline", "gradients": "automatic", "undisplaced_attention": "shifted"}
-# These formulations are for half precision, 8 bits and GPUs, where Winograd's filtering is less exact or slower.
-PORTABLE = {**_ALWAYS, "temporal_conv": "convolution"}
-# These are for processors in float32, with Winograd's filtering where it is faster. Its filters are larger than the
-# convolution kernels that they are made from.
-FOR_PROCESSORS = {**_ALWAYS, "device": "cpu"}
-
 
 def clip_function(model, contract, batched, formulations):
     """Make a `tf.function` of clips with a fixed signature."""

@@ -8,8 +8,9 @@ import zipfile
 import tensorflow as tf
 
 from keras_video_focalnet.exporting.contract import KEY
-from keras_video_focalnet.exporting.graph import FOR_PROCESSORS, PORTABLE, clip_function, frozen
+from keras_video_focalnet.exporting.graph import clip_function, frozen
 from keras_video_focalnet.models.network import find_networks
+from keras_video_focalnet.ops.autodiff.portable import FOR_PROCESSORS, PORTABLE
 
 # Only matrix products and convolutions are quantized by what calibration shows: one scale for a whole tensor is too
 # coarse for norms, gates and the products between them. It is too coarse for the stem and the first stage as well: with
@@ -26,8 +27,7 @@ def write_litert(model, contract, path, calibration=None):
     # matrices, nor take operands of two ranks. These formulations avoid all three.
     formulations = FOR_PROCESSORS if contract.precision == "float32" else PORTABLE
     formulations = {**formulations, "gated_sum": "resized", "winograd": "unrolled", "linear": "unflattened"}
-    # Neither they nor processors' delegates read by an index; these take no slice with a stride.
-    formulations |= {"inter_frame_attention": "separable", "strided_pointwise": "convolution"}
+    formulations["strided_pointwise"] = "convolution"  # Processors' delegates take no slice with a stride.
     function = frozen(clip_function(model, contract, False, formulations))
     converter = _converter(function)
     if contract.precision != "float32":

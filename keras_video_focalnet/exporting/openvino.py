@@ -6,7 +6,8 @@ import tempfile
 import openvino
 
 from keras_video_focalnet.exporting.contract import KEY
-from keras_video_focalnet.exporting.graph import PORTABLE, clip_function, frozen
+from keras_video_focalnet.exporting.graph import clip_function, frozen
+from keras_video_focalnet.ops.autodiff.portable import PORTABLE
 
 
 def write_openvino(model, contract, path):

@@ -5,9 +5,10 @@ import pathlib
 import tensorflow as tf
 
 from keras_video_focalnet.exporting.contract import SAVED_MODEL_CONTRACT
-from keras_video_focalnet.exporting.graph import PORTABLE, as_tokens, clip_function
+from keras_video_focalnet.exporting.graph import as_tokens, clip_function
 from keras_video_focalnet.exporting.outputs import outputs_of
 from keras_video_focalnet.ops.autodiff.formulation import force
+from keras_video_focalnet.ops.autodiff.portable import PORTABLE
 
 
 def write_saved_model(model, contract, path):

@@ -70,8 +70,12 @@ class DenseHeads(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         each = self.logits_of_heads(inputs)
-        self._scores.keep([self.activation(logits) for logits in each] if training else None)
-        return self.activation(self.joined(each))
+        scores = self.activation(self.joined(each))
+        if training:
+            self._scores.keep((scores, [self.activation(logits) for logits in each]))
+        else:
+            self._scores.take()
+        return scores
 
     def logits_of_heads(self, inputs: Any) -> list[Any]:
         """Computes the logits of each head."""
@@ -85,14 +89,16 @@ class DenseHeads(keras.layers.Layer):
     def joined(self, logits: Sequence[Any]) -> Any:
         """Computes logits whose shares are the mean of those of some logits."""
         if self.activation is keras.activations.sigmoid:
-            with_label = _log_mean([ops.log_sigmoid(each) for each in logits])
-            without_label = _log_mean([ops.log_sigmoid(-each) for each in logits])
-            return with_label - without_label
+            with_label, without_label = zip(*map(_log_sigmoids, logits), strict=True)
+            return _log_mean(with_label) - _log_mean(without_label)
         return _log_mean([_log_softmax(each) for each in logits])
 
-    def take_scores(self) -> list[Any] | None:
-        """Gives the scores of each head in the last call, which this thread made in training; once, then None."""
-        return self._scores.take()
+    def take_scores(self, joined: Any) -> list[Any] | None:
+        """Gives the scores of each head in this thread's last call, if it was one in training that returned `joined`;
+        once, then None.
+        """
+        result, each = self._scores.take() or (None, None)
+        return each if result is joined else None
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.classes)
@@ -111,6 +117,14 @@ def _log_mean(logarithms):
     largest = ops.stop_gradient(functools.reduce(ops.maximum, logarithms))
     parts = [ops.exp(each - largest) for each in logarithms]
     return largest + ops.log(functools.reduce(operator.add, parts)) - math.log(len(logarithms))
+
+
+def _log_sigmoids(logits):
+    """The logarithms of a sigmoid of logits and of what it lacks to 1, in operations that phones' GPUs have."""
+    below = ops.minimum(logits, 0)
+    above = below - logits  # The negative of what is above zero.
+    total = ops.log(1 + ops.exp(below + above))
+    return below - total, above - total
 
 
 def _log_softmax(logits):

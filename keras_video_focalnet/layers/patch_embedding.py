@@ -10,7 +10,7 @@ from keras import ops
 from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.layers.fused_layer_normalization import FusedLayerNormalization
 from keras_video_focalnet.layers.serialization import saved_as
-from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.layers.tokens import check_called_on, check_tokens, check_tubelets
 from keras_video_focalnet.utils.checks import check_integer, check_size
 
 
@@ -75,7 +75,7 @@ class PatchEmbedding(keras.layers.Layer):
     def build(self, input_shape: Sequence[int | None]) -> None:
         check_tokens(self, input_shape)
         channels = input_shape[3]
-        self._check_frames(input_shape[1])
+        check_tubelets(input_shape[1], self.tubelet_size)
         # The kernels of a tubelet's frames stand one above the other: mobile delegates take no tensor of rank 5.
         rows = self.tubelet_size * self.kernel_size
         fan_in = rows * self.kernel_size * channels
@@ -95,7 +95,7 @@ class PatchEmbedding(keras.layers.Layer):
         check_called_on(self, inputs)
         (height, width), channels = self.grid_size, inputs.shape[-1]
         batch, frames = ops.shape(inputs)[:2]
-        self._check_frames(frames)
+        check_tubelets(frames, self.tubelet_size)
         frames = frames // self.tubelet_size
         # Frames of a tubelet are neighbours in memory, so a reshape alone stacks them into one tall picture. The batch
         # stands in the shape: with -1, frames left over would be taken for those of another clip.
@@ -113,13 +113,6 @@ class PatchEmbedding(keras.layers.Layer):
         out_height, out_width = self.output_grid
         tokens = ops.reshape(tokens, (-1, frames, out_height * out_width, self.embed_dim))
         return self.norm(tokens) if self.use_norm else tokens
-
-    def _check_frames(self, frames):
-        if isinstance(frames, int) and frames % self.tubelet_size:
-            raise ValueError(
-                f"The clip has {frames} frames, which tubelet_size={self.tubelet_size} does not divide; pass a "
-                f"multiple of {self.tubelet_size} frames."
-            )
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         frames = None if input_shape[1] is None else input_shape[1] // self.tubelet_size

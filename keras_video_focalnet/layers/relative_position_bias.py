@@ -63,6 +63,9 @@ class RelativePositionBias(keras.layers.Layer):
         rows = ops.take(self.table, self._index, axis=0)
         # The axis in front is there from the start: LiteRT's converter takes one away that comes last, and phones' GPUs
         # add no tensors of two ranks.
+        # A single head has nothing to move, and OpenVINO's runtime would mistake its moved axis for that of the batch.
+        if self.num_heads == 1:
+            return ops.reshape(rows, (1, 1, tokens, tokens))
         return ops.transpose(ops.reshape(rows, (1, tokens, tokens, self.num_heads)), (0, 3, 1, 2))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

@@ -18,6 +18,15 @@ def check_tokens(layer: keras.layers.Layer, input_shape: Sequence[int | None]) -
         )
 
 
+def check_tubelets(frames: Any, tubelet_size: int) -> None:
+    """Checks that frames, where their number is known, are a multiple of those of a tubelet."""
+    if isinstance(frames, int) and frames % tubelet_size:
+        raise ValueError(
+            f"The clip has {frames} frames, which tubelet_size={tubelet_size} does not divide; pass a multiple of "
+            f"{tubelet_size} frames."
+        )
+
+
 def check_called_on(layer: keras.layers.Layer, inputs: Any) -> None:
     """Checks the shape of what a layer is called on, as far as it is known.
 

@@ -21,6 +21,7 @@ from keras_video_focalnet.models.jax_state import whole
 from keras_video_focalnet.models.network import LayerRole, Network
 from keras_video_focalnet.models.preprocessing import IMAGENET, Preprocessing
 from keras_video_focalnet.ops.autodiff.formulation import force
+from keras_video_focalnet.ops.autodiff.portable import PORTABLE
 from keras_video_focalnet.utils.checks import check_integer
 from keras_video_focalnet.utils.deprecation import warn_renamed
 from keras_video_focalnet.weights.slots import Slot, State
@@ -362,9 +363,9 @@ class VideoClassifier(TrainedByHeads):
 
         What is fastest on the CPU of this machine, such as Winograd's filtering in float32, would be slow or inexact on
         a phone's GPU or in half precision. To trace the model by other means, do so inside
-        `keras_video_focalnet.ops.autodiff.formulation.force(temporal_conv="convolution", linear="library")`.
+        `keras_video_focalnet.ops.autodiff.formulation.force(**keras_video_focalnet.ops.autodiff.portable.PORTABLE)`.
         """
-        choices = {"temporal_conv": "convolution", "linear": "library", "modulation": "inline"}
+        choices = dict(PORTABLE)
         if keras.backend.backend() == "jax":
             choices["erf"] = "rational"
         # Keras exports no model that was never called, but a functional model knows its input without a call.

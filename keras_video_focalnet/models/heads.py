@@ -20,7 +20,7 @@ class TrainedByHeads(ClonedWhole):
     ) -> Any:
         """As `keras.Model.compute_loss`; in training the sum of the losses of all heads."""
         take = getattr(self.classifier, "take_scores", None)
-        each = take() if training and take is not None else None
+        each = take(y_pred) if training and take is not None else None
         if not each:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         total = super().compute_loss(x, y, each[0], sample_weight, training)

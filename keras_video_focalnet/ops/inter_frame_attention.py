@@ -152,7 +152,7 @@ def _masked(window, queries, keys):
     grid = keys.shape[1:3]
     queries, keys = map(_rows, (queries, keys))
     mask, places, inside = _window(window, grid, keys)
-    pairs = ops.matmul(queries, _transposed(keys)) / keys.shape[-1]
+    pairs = _means(queries, keys)
     similarities = pick(pairs, places) * inside
     return [_map(tensor, grid, keys.dtype) for tensor in (ops.matmul(pairs * mask, keys), similarities)]
 
@@ -163,7 +163,7 @@ def _masked_gradients(window, queries, keys, sums_gradient, similarities_gradien
         _rows, (queries, keys, sums_gradient, similarities_gradient)
     )
     mask, places, inside = _window(window, grid, keys)
-    pairs = ops.matmul(queries, _transposed(keys)) * (mask / channels)
+    pairs = _means(queries, keys) * mask
     of_pairs = ops.matmul(sums_gradient, _transposed(keys)) * mask
     of_pairs = (of_pairs + spread(similarities_gradient * inside, places, keys.shape[1])) / channels
     key_gradient = ops.matmul(_transposed(pairs), sums_gradient) + ops.matmul(_transposed(of_pairs), queries)
@@ -202,13 +202,18 @@ def _product_gradients(window, queries, keys, offsets, sums_gradient, similariti
     similarities, picked = _similarities(queries, keys, places, weights)
     read = _picked_products(sums_gradient, keys, places, weights)
     slope = (_over_corners(read * weights) + ops.cast(similarities_gradient, weights.dtype)) / channels
-    of_weights = _to_corners(similarities) * read + _to_corners(slope) * picked
+    of_weights = _to_corners(similarities) * read + _to_corners(slope) * picked * channels
     of_sums = _spread_over(similarities, places, weights, keys)
     of_pairs = _spread_over(slope, places, weights, keys)
     key_gradient = ops.matmul(_transposed(of_sums), sums_gradient) + ops.matmul(_transposed(of_pairs), queries)
     offset_gradient = offset_gradients(of_weights, offsets, grid, *window)
     gradients = (ops.matmul(of_pairs, keys), key_gradient, offset_gradient)
     return tuple(_map(gradient, grid, gradient.dtype) for gradient in gradients)
+
+
+def _means(queries, keys):
+    """The mean over channels of the products of all pairs: as a sum it could exceed what half precision holds."""
+    return ops.matmul(queries / keys.shape[-1], _transposed(keys))
 
 
 def _rows(x):
@@ -229,8 +234,9 @@ def _picked_products(left, keys, places, weights):
 
 
 def _similarities(queries, keys, places, weights):
-    picked = _picked_products(queries, keys, places, weights)
-    return _over_corners(picked * weights) / keys.shape[-1], picked
+    """The similarities, and what they are of: the means over channels of the products at each tap's four places."""
+    picked = ops.cast(pick(_means(queries, keys), places), weights.dtype)
+    return _over_corners(picked * weights), picked
 
 
 def _spread_over(values, places, weights, keys):
@@ -255,14 +261,14 @@ def _separable(window, queries, keys, offsets):
     A product of all pairs of places, as above, and of each place one with its columns and one with its rows. Automatic
     gradients of offsets are zero, by this formulation alone, where a position is a whole number.
     """
-    grid, channels, dtype = keys.shape[1:3], keys.shape[-1], keys.dtype
+    grid, dtype = keys.shape[1:3], keys.dtype
     height, width = grid
     queries, keys, offsets = map(_rows, (queries, keys, offsets))
     rows, columns = bilinear_nearness(offsets, grid, *window)
     rows, columns = ops.cast(rows, dtype), ops.cast(columns, dtype)
-    pairs = ops.reshape(ops.matmul(queries, _transposed(keys)), (-1, height, width))
+    pairs = ops.reshape(_means(queries, keys), (-1, height, width))
     read = ops.matmul(pairs, _transposed(columns))
-    similarities = ops.sum(read * rows, axis=1, keepdims=True) * (1 / channels)
+    similarities = ops.sum(read * rows, axis=1, keepdims=True)
     spread_pairs = ops.reshape(ops.matmul(rows * similarities, columns), (-1, height * width, height * width))
     return [_map(tensor, grid, dtype) for tensor in (ops.matmul(spread_pairs, keys), _of_places(similarities, grid))]
 

@@ -299,8 +299,8 @@ def get_recipe(name: str, architecture: str | None = None, **changes: Any) -> Re
 
     `"finetune"` is for videos of your own and for any architecture. Each family of architectures has the recipes of its
     paper, by data set: `"k400"`, `"k600"`, `"ssv2"`, `"diving48"` and `"activitynet"` are those of the Video-FocalNet
-    paper (Table 1), of which the first two start from ImageNet weights and the others from Kinetics-400 weights; with
-    `architecture="sifa50"`, `"k400"` and `"ssv1"` are those of SIFA's authors.
+    paper (Table 1), of which the first two start from ImageNet weights and the others from Kinetics-400 weights. A
+    name that several families have is the first one's, unless `architecture` says whose is meant.
 
     Args:
         name: One of these names, or another name of the data set, see `find_data_set`.

@@ -129,7 +129,7 @@ def load_into_slots(
     """
     check_classifier(state, classifier, origin)
     skipped = list(keep)
-    weight, bias = classifier[:2]
+    weight = classifier[0]
     if weight in slots and weight in state:
         needed, found = slots[weight].reference_shape[0], state[weight].shape[0]
         if needed != found:
@@ -139,7 +139,7 @@ def load_into_slots(
                 f"Pass classes={found} (or None) to load it.",
                 stacklevel=2,
             )
-    elif weight in slots and bias not in state:
+    elif weight in slots and not any(name in state for name in classifier):
         skipped += classifier
         warnings.warn(f"{origin} has no classifier: the model's keeps its random weights.", stacklevel=2)
 

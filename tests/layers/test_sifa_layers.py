@@ -227,13 +227,14 @@ def test_heads_average_the_shares_and_logits_give_them_back(activation):
 
 def test_heads_tell_the_loss_their_own_scores_once():
     layer, features = DenseHeads(5, 2, None), RNG.normal(size=(3, 8)).astype("float32")
-    layer(features, training=False)
-    assert layer.take_scores() is None
-    layer(features, training=True)
-    each = layer.take_scores()
+    assert layer.take_scores(layer(features, training=False)) is None
+    joined = layer(features, training=True)
+    assert layer.take_scores(features) is None
+    joined = layer(features, training=True)
+    each = layer.take_scores(joined)
     for given, wanted in zip(each, layer.logits_of_heads(keras.ops.convert_to_tensor(features)), strict=True):
         np.testing.assert_allclose(to_numpy(given), to_numpy(wanted), atol=1e-6)
-    assert layer.take_scores() is None
+    assert layer.take_scores(joined) is None
     with pytest.raises(ValueError, match="a multiple of heads=2 channels, received 7"):
         DenseHeads(5).build((None, 7))
     with pytest.raises(ValueError, match='activation must be "softmax", "sigmoid" or None, received .relu.'):

@@ -125,6 +125,22 @@ def test_half_precision_keeps_positions_exact():
     assert given[1] > 1.0
 
 
+@pytest.mark.parametrize("formulation", ["shifted", "masked", *FORMULATIONS])
+def test_half_precision_holds_products_of_many_channels(formulation):
+    """A sum of 1024 products of 12 by 12 exceeds 65504, the largest float16; their mean does not."""
+    maps = ops.convert_to_tensor((np.random.default_rng(0).uniform(8, 12, (1, 5, 5, 1024))).astype("float16"))
+    displaced = formulation in FORMULATIONS
+    offsets = ops.zeros((1, 5, 5, 18), "float16")
+    with force(**{"inter_frame_attention" if displaced else "undisplaced_attention": formulation}):
+        sums, similarities = inter_frame_attention(maps, maps, *([offsets] if displaced else []))
+    for found in (sums, similarities):
+        assert np.isfinite(ops.convert_to_numpy(found)).all()
+    middle = np.asarray(ops.convert_to_numpy(similarities), "float32")[0, 2, 2]
+    exact = np.asarray(ops.convert_to_numpy(maps), "float32")[0]
+    expected = [(exact[2, 2] * exact[row, column]).mean() for row in (1, 2, 3) for column in (1, 2, 3)]
+    np.testing.assert_allclose(middle, expected, rtol=2e-2)
+
+
 def test_small_maps_are_multiplied_and_large_ones_gathered(monkeypatch):
     """Between them TensorFlow and JAX gather, and multiply for gradients."""
     chosen = []

@@ -11,7 +11,7 @@ from keras_video_focalnet.layers import FusedDense, InterFrameAttention, Unbiase
 from keras_video_focalnet.layers.initializers import NumpyFanInUniform, NumpyFanOutNormal
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
-from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.layers.tokens import check_called_on, check_tokens, check_tubelets
 from keras_video_focalnet.ops.convolution import convolution, pointwise
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_size
 
@@ -40,6 +40,9 @@ class TubeletStem(keras.layers.Layer):
 
     Output shape: `(batch, frames // tubelet_size, h * w, filters)` with `(h, w)` the attribute `output_grid`.
 
+    Raises:
+        ValueError: Frames are no multiple of `tubelet_size`, or an argument or a shape does not fit.
+
     Example:
     >>> TubeletStem(8, grid_size=32)(np.ones((1, 8, 1024, 3), "float32")).shape
     (1, 2, 64, 8)
@@ -56,6 +59,7 @@ class TubeletStem(keras.layers.Layer):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         check_tokens(self, input_shape)
+        check_tubelets(input_shape[1], self.tubelet_size)
         draw = NumpyFanOutNormal(self.filters * self.tubelet_size * 49)
         shape = (7, 7, self.tubelet_size * input_shape[-1], self.filters)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=draw)
@@ -66,6 +70,7 @@ class TubeletStem(keras.layers.Layer):
         check_called_on(self, inputs)
         (height, width), channels, size = self.grid_size, inputs.shape[-1], self.tubelet_size
         batch, frames = ops.shape(inputs)[:2]
+        check_tubelets(frames, size)
         # A tubelet's frames become channels of one picture.
         x = ops.reshape(inputs, (-1, size, height * width, channels))
         x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, height, width, size * channels))

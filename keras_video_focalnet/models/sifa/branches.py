@@ -47,6 +47,10 @@ class LargerOfPairs(keras.layers.Layer):
         """Nothing is multiplied."""
         return 0
 
+    def get_config(self) -> dict[str, Any]:
+        # Keras asks for this method of a layer that is given a dtype policy.
+        return super().get_config()
+
 
 @saved_as("SideBySide")
 class SideBySide(keras.layers.Layer):

@@ -190,7 +190,7 @@ def unused_of_net(network: Network) -> State:
 
 def unused_of_transformer(network: Network) -> State:
     """What a checkpoint of SIFA-Transformer holds beside the slots: the look at other frames that a block does not use,
-    as it begins; indices and masks of windows; and the divisor of every similarity.
+    as zeros; indices and masks of windows; and the divisor of every similarity.
     """
     state = {}
     for layer in network.layers_of("block"):

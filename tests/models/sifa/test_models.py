@@ -8,7 +8,6 @@ import pytest
 
 import keras_video_focalnet as kvf
 from keras_video_focalnet.layers import initializers
-from keras_video_focalnet.models import registry
 from tests.sifa_golden import FIXED, file, present
 
 BACKEND = keras.backend.backend()
@@ -60,12 +59,6 @@ def test_multiply_adds_of_long_clips(name, frames, gmac, full):
     assert macs / 1e9 == pytest.approx(gmac, abs=0.0051 if gmac < 100 else 0.11)
 
 
-def test_builders_differ_in_their_configuration_alone():
-    for family, name in (("sifa_net", "SIFANet"), ("sifa_transformer", "SIFATransformer")):
-        found = next(family_ for family_ in registry.families() if family_.name == family)
-        assert found.classifier == name and [builder.weights for builder in found.builders].count(None) >= 1
-
-
 @pytest.mark.parametrize(
     "builder,arguments,message",
     [
@@ -108,6 +101,32 @@ def test_each_head_is_trained_by_the_loss():
     weights = np.array([1.0, 0.0, 2.0, 0.0])
     each = sum(-np.log((shares * labels).sum(-1)) for shares in heads)
     assert model.train_on_batch(clips, labels, weights) == pytest.approx((each * weights).mean(), rel=1e-4)
+
+
+def test_open_frames_are_checked_when_it_is_called():
+    model = kvf.SIFANet(**kvf.SIFANet.small_arguments | {"input_shape": (None, 32, 32, 3)}, classes=3)
+    with pytest.raises(ValueError, match="has 18 frames, which tubelet_size=4 does not divide; pass a multiple of 4"):
+        model(np.zeros((1, 18, 32, 32, 3), "float32"))
+
+
+def test_half_a_classifier_is_missed_by_its_name():
+    model = kvf.SIFANetNano(weights=None, classes=3)
+    state = {name: array for name, array in model.state().items() if not name.startswith("fc.")}
+    with pytest.raises(ValueError, match="the tensor 'fc.weight' is missing"):
+        model.load_state(state)
+
+
+def test_a_loss_is_of_the_scores_that_it_is_given():
+    model = kvf.SIFANetNano(weights=None, classes=3)
+    model.compile(loss="categorical_crossentropy")
+    clip, target = np.zeros((1, 16, 64, 64, 3), "float32"), np.eye(3, dtype="float32")[:1]
+    scores, other = model(clip, training=True), keras.ops.convert_to_tensor(target)
+    of_other = float(model.compute_loss(None, target, other))
+    assert of_other == pytest.approx(0, abs=1e-5)
+    assert float(model.compute_loss(None, target, scores)) > 0.1
+    scores = model(clip, training=True)
+    of_both = float(model.compute_loss(None, target, scores))
+    assert of_both == pytest.approx(2 * float(model.compute_loss(None, target, scores)), rel=0.5) and of_both > 0.2
 
 
 @pytest.mark.slow_on("jax")
