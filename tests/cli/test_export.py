@@ -74,7 +74,7 @@ def test_a_model_of_ones_own(tmp_path):
 @pytest.mark.backend_free
 def test_paths_that_are_no_model(tmp_path):
     result = invoke("predict", "--model", "huge", "clip.mp4")
-    assert result.exit_code == 2 and "'nano', nor a file that is there" in result.output
+    assert result.exit_code == 2 and ", nor a file that is there" in result.output
     (tmp_path / "notes.txt").touch()
     result = invoke("predict", "--model", tmp_path / "notes.txt", "clip.mp4")
     assert result.exit_code == 1 and "unknown kind of file: it is an empty file" in result.output
