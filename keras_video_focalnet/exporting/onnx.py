@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 
 from keras_video_focalnet.exporting.contract import KEY
-from keras_video_focalnet.exporting.graph import FOR_PROCESSORS, clip_function, frozen
+from keras_video_focalnet.exporting.graph import clip_function, frozen
+from keras_video_focalnet.ops.autodiff.portable import FOR_PROCESSORS
 
 # tf2onnx 1.17 writes opset 18 at most. Opset 20 is the first with a GELU, and ONNX Runtime reads it from 1.17 on.
 CONVERTED_OPSET, OPSET = 18, 20

@@ -176,8 +176,13 @@ def changed(recipe: Recipe, changes: Iterable[str]) -> Recipe:
 
 
 def check_same_settings(now: Mapping[str, Any], before: Mapping[str, Any], out: str | os.PathLike) -> None:
-    """Raise a ValueError that names the first setting in which a run is not as it was begun; epochs may be more."""
+    """Raise a ValueError that names the first setting in which a run is not as it was begun; epochs may be more.
+
+    A run that was begun before a recipe had some value was trained as that value's default says.
+    """
     now = _plain(now)
+    defaults = {field.name: field.default for field in dataclasses.fields(Recipe) if field.name in now}
+    before = {**defaults, **before}
     for name in sorted(now.keys() | before.keys()):
         more = name == "epochs" and name in now and name in before and now[name] > before[name]
         if not more:

@@ -70,6 +70,7 @@ def test_batches_are_balanced_and_a_function_of_the_seed():
     assert np.array_equal(second.batch(7)[0], clips) and not np.array_equal(first.batch(8)[0], clips)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 @pytest.mark.parametrize("name,frames", [("sifa_net_nano", 16), ("sifa_transformer_nano", 8), ("nano", 8)])
 def test_a_model_is_trained_by_the_name_of_its_builder(name, frames):
     from examples.camera_motion.train import MotionClips, build_model, motion_recipe
@@ -88,6 +89,7 @@ def test_a_model_is_trained_by_the_name_of_its_builder(name, frames):
     assert sum(not np.array_equal(*pair) for pair in zip(before, after, strict=True)) > len(before) // 3
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_trained_models_are_compared_with_the_weights_that_ship(tmp_path):
     from click.testing import CliRunner
 

@@ -183,7 +183,7 @@ def state_there_and_back(case, folder):
         same_state(model.state(), state)
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def weights_from_files(case, folder):
     """Every format gives the same bits, the number of classes and, where the file has them, their names."""
     for path in weights_files(case, folder):
@@ -193,7 +193,7 @@ def weights_from_files(case, folder):
         same_state(model.state(), case.model.state())
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def weights_of_other_classes(case, folder):
     for path in weights_files(case, folder):
         with pytest.warns(UserWarning, match=f"has {CLASSES} classes and the model 7"):

@@ -131,7 +131,7 @@ def clone(case, folder):
     assert model.trainable_weights == find_network(model).classifier.weights
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def head_swap(case, folder):
     model = case.like_the_model(labels=LABELS)
     freeze_stages(model, 1)
@@ -146,7 +146,7 @@ def head_swap(case, folder):
     same(*pooled)
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def model_around(case, folder):
     """A model of a user's own around the features, nested or in one graph, freezes, loads and shows taps."""
     state = case.model.state()
@@ -213,7 +213,7 @@ def ranks(case, folder):
     assert inner == {"clip"}
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def other_shapes(case, folder):
     frames, height, width, _ = case.shape
     for shape in (
@@ -236,7 +236,7 @@ def any_frames(case, folder):
     same(call(model, case.clips(frames)), call(longer, case.clips(frames)), 1e-5)
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def pooling(case, folder):
     grid = case.like_the_model(include_top=False)
     assert (grid.classes, grid.labels, grid.classifier) == (None, None, None)
@@ -247,7 +247,7 @@ def pooling(case, folder):
         same(pooled, (features.mean if name == "avg" else features.max)((1, 2, 3)), 1e-5)
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def preprocessing(case, folder):
     """A model that does not normalize pixels gets them normalized by its contract, wherever pixels go in."""
     bare, clips = case.like_the_model(include_preprocessing=False), case.clips()

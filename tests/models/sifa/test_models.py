@@ -116,6 +116,7 @@ def test_half_a_classifier_is_missed_by_its_name():
         model.load_state(state)
 
 
+@pytest.mark.slow_on("jax")
 def test_a_loss_is_of_the_scores_that_it_is_given():
     model = kvf.SIFANetNano(weights=None, classes=3)
     model.compile(loss="categorical_crossentropy")
