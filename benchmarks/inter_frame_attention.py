@@ -6,8 +6,6 @@ taps by `unfold`). Both run in this process, in turn.
 """
 
 import os
-import statistics
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.alternation import table, write
-from benchmarks.operations import BACKEND, MODES, compiled, with_backward
+from benchmarks.operations import BACKEND, MODES, compiled, in_turn, with_backward
 from keras_video_focalnet.ops.autodiff.formulation import force
 from keras_video_focalnet.ops.inter_frame_attention import inter_frame_attention
 from weights_conversion.torch_sifa import inter_frame_attention as peer
@@ -88,14 +86,7 @@ def main(rounds, threads):
                 runs = runs_of(function, arguments, backward, choices)
                 if what == "no offsets":
                     runs["PyTorch, offsets of 0"] = run_of_peer([*maps, np.zeros_like(offsets)], backward), {}
-                seconds = {key: [] for key in runs}
-                for _ in range(rounds):
-                    for key, (run, forced) in runs.items():
-                        with force(**forced):
-                            start = time.perf_counter()
-                            run()
-                            seconds[key].append(time.perf_counter() - start)
-                medians = {key: 1e3 * statistics.median(values) for key, values in seconds.items()}
+                medians = in_turn(runs, rounds)
                 peer_ms = medians.get("PyTorch, offsets of 0", medians["PyTorch"])
                 for key, ms in medians.items():
                     pass_ = "forward and backward" if backward else "forward"

@@ -146,6 +146,18 @@ def gated_sum_of(gates, *contexts):
     return gated_sum(contexts, gates)
 
 
+def in_turn(runs, rounds):
+    """The median milliseconds of each of `runs`, a function and what is forced by key, of which each has its turns."""
+    seconds = {key: [] for key in runs}
+    for _ in range(rounds):
+        for key, (run, forced) in runs.items():
+            with force(**forced):
+                start = time.perf_counter()
+                run()
+                seconds[key].append(time.perf_counter() - start)
+    return {key: 1e3 * statistics.median(values) for key, values in seconds.items()}
+
+
 @click.command()
 @click.option("--rounds", default=9, show_default=True, help="Turns each has.")
 @click.option("--only", default="", help="Operations that have this in their name; all by default.")
@@ -163,15 +175,7 @@ def main(rounds, only, name):
                 with force(**forced):
                     run()
                 runs[mode, formulation] = run, forced
-        seconds = {key: [] for key in runs}
-        for _ in range(rounds):
-            for key, (run, forced) in runs.items():
-                with force(**forced):
-                    start = time.perf_counter()
-                    run()
-                    seconds[key].append(time.perf_counter() - start)
-        for (mode, formulation), values in seconds.items():
-            milliseconds = 1e3 * statistics.median(values)
+        for (mode, formulation), milliseconds in in_turn(runs, rounds).items():
             rows.append(
                 {"operation": operation, "where": where, "mode": mode, "formulation": formulation, "ms": milliseconds}
             )

@@ -76,15 +76,14 @@ def export(
         A dictionary with `path`, `format`, `precision`, `outputs` (their names in the file's order), `difference` (the
         largest difference of logits, relative to the largest logit; of scores where there are no logits),
         `compared_on` and `bytes`. For LiteRT it has `operations`, the count of each operation, and
-        `refused_by_gpus`, what a phone's GPU would not run: of a `VideoClassifier` nothing but what its `beyond_gpus`
-        names. For OpenVINO it has `own_precision_difference`, the difference in the precision that OpenVINO chooses by
-        itself.
+        `refused_by_gpus`, what a phone's GPU would not run, which is empty for a `VideoClassifier`. For OpenVINO it has
+        `own_precision_difference`, the difference in the precision that OpenVINO chooses by itself.
 
     Raises:
         ValueError: An argument does not fit; the message names the remedy.
         ImportError: TensorFlow, a converter or the runtime is not installed.
         ExportError: The conversion failed, or its result cannot be run, or that of a `VideoClassifier` has an operation
-            that a phone's GPU does not support and its architecture does not need. No file was written.
+            that a phone's GPU does not support. No file was written.
         ExportMismatchError: The file does not compute what the model computes. It was deleted.
 
     Example:
@@ -142,14 +141,13 @@ def _converted(model, contract, path, clips, compared_on, calibration):
 
 
 def _operations(model, path):
-    """What a LiteRT file holds. A phone's GPU must run all of our models, but what their architecture says is beyond
-    it; that, and what it would not run of other models, is told.
-    """
+    """What a LiteRT file holds. A phone's GPU must run all of our models; of others, what it would not is told."""
     from keras_video_focalnet.exporting.litert_operations import check_operations, count_operations, refused_operations
 
-    counts = check_operations(path, model.beyond_gpus) if enters_by_tokens(model) else count_operations(path)
+    if enters_by_tokens(model):
+        return {"operations": check_operations(path), "refused_by_gpus": []}
     return {
-        "operations": counts,
+        "operations": count_operations(path),
         "refused_by_gpus": list(dict.fromkeys(refused_operations(path))),
     }
 

@@ -72,27 +72,20 @@ def list_operations(path):
     return operations
 
 
-def check_operations(path, beyond=frozenset()):
-    """Check that the GPU of a phone supports all of a LiteRT file except the first conversion of pixels to floats.
-
-    Of an architecture that cannot do without some operations `beyond` a phone's GPU, by their names, the rest is
-    checked, and that all of them are built in and of a rank that every processor's delegate takes.
-    """
-    for refused in refused_operations(path, beyond):
+def check_operations(path):
+    """Check that the GPU of a phone supports all of a LiteRT file except the first conversion of pixels to floats."""
+    for refused in refused_operations(path):
         raise ExportError(f"The LiteRT file holds {refused}. No file was written.")
     return count_operations(path)
 
 
-def refused_operations(path, beyond=frozenset()):
-    """List what the GPU of a phone does not support in a LiteRT file, each with the reason, in words, without what is
-    `beyond` it by its name.
-    """
+def refused_operations(path):
+    """List what the GPU of a phone does not support in a LiteRT file, each with the reason, in words."""
     return [
         f"{operation.name} from {list(operation.inputs)} to {list(operation.outputs)}, which a mobile GPU delegate "
         f"refuses: {reason}"
         for operation in list_operations(path)
         if (reason := _refused(operation))
-        and (operation.name not in beyond or highest_rank([operation]) > HIGHEST_RANK)
     ]
 
 

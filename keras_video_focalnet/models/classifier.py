@@ -58,7 +58,6 @@ class VideoClassifier(TrainedByHeads):
         least_size: Least height and width of a frame in pixels.
         least_frames: Least number of frames of a clip.
         exclusions: Dict from the name of a conformance check that the architecture cannot pass to the reason why.
-        beyond_gpus: LiteRT's names of operations that the architecture cannot do without and phones' GPUs do not run.
         small_arguments: Arguments that make a model of any builder so small that the conformance checks take seconds.
         classes: Number of classes, or None without a classifier.
         labels: Tuple of class names, or None.
@@ -72,7 +71,6 @@ class VideoClassifier(TrainedByHeads):
     least_size: int = 32
     least_frames: int = 1
     exclusions: Mapping[str, str] = {}
-    beyond_gpus: frozenset[str] = frozenset()
     small_arguments: Mapping[str, Any] = {}
 
     def __init_subclass__(cls, **kwargs):

@@ -4,12 +4,7 @@ import keras
 import pytest
 
 from keras_video_focalnet.exporting.errors import ExportError
-from keras_video_focalnet.exporting.litert_operations import (
-    Operation,
-    check_operations,
-    list_operations,
-    refused_operations,
-)
+from keras_video_focalnet.exporting.litert_operations import Operation, check_operations, list_operations
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = [pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="files are made with TensorFlow")]
@@ -43,15 +38,6 @@ def test_what_is_refused(function, shapes, flex, message, tmp_path):
     path = litert_file(tmp_path / "bad.tflite", function, *shapes, flex=flex)
     with pytest.raises(ExportError, match=message):
         check_operations(path)
-
-
-def test_what_is_beyond_a_gpu_is_told_of_an_architecture_that_needs_it(tmp_path):
-    path = litert_file(tmp_path / "sums.tflite", lambda x: tf.cumsum(x, axis=1), (2, 8))
-    assert check_operations(path, {"CUMSUM"}) == {"CUMSUM": 1}
-    assert len(refused_operations(path)) == 1 and refused_operations(path, {"CUMSUM"}) == []
-    path = litert_file(tmp_path / "rank.tflite", lambda x: tf.cumsum(x, axis=1), (2, 8, 2, 2, 2))
-    with pytest.raises(ExportError, match="CUMSUM"):
-        check_operations(path, {"CUMSUM"})
 
 
 def test_what_is_taken(tmp_path):
