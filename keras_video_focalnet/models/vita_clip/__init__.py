@@ -1,0 +1,1 @@
+"""Vita-CLIP (Wasim et al., CVPR 2023)."""
