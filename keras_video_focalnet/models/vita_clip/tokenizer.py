@@ -72,7 +72,7 @@ def tokenize(texts: str | Iterable[str], context_length: int = CONTEXT_LENGTH, t
     Example:
         >>> tokenize(["air drumming", "zumba"], context_length=6)
         array([[49406,  1922, 35480, 49407,     0,     0],
-               [49406, 22244, 49407,     0,     0,     0]], dtype=int32)
+               [49406, 32976, 49407,     0,     0,     0]], dtype=int32)
     """
     length = check_integer("context_length", context_length, minimum=2)
     truncate = check_choice("truncate", truncate, (True, False))
@@ -114,7 +114,7 @@ def encode(text: str) -> list[int]:
         >>> encode("Air  Drumming")
         [1922, 35480]
         >>> encode("hurling (sport)"), encode("hurling (sport).")
-        ([523, 2018, 263, 4364, 264], [523, 2018, 263, 4364, 1818])
+        ([24738, 263, 2364, 264], [24738, 263, 2364, 1818])
     """
     return _encode("text", text)
 
