@@ -36,10 +36,10 @@ MAY_IMPORT = {
 }
 
 # Where the layers of architectures are made and named, and the list of public names.
-AT_HOME = ("models/video_focalnet/", "models/sifa/", "layers/", "ops/")
+AT_HOME = ("models/video_focalnet/", "models/sifa/", "models/vita_clip/", "layers/", "ops/")
 PUBLIC_NAMES = "__init__.py"
 OF_AN_ARCHITECTURE = re.compile(
-    r"stage\d|stage\{|_block(?![a-z])|patch_embed|downsample|FocalBlock|VideoFocalNet|SIFA|InterFrameAttention"
+    r"stage\d|stage\{|_block(?![a-z])|patch_embed|downsample|FocalBlock|VideoFocalNet|SIFA|InterFrameAttention|VitaCLIP|PromptedBlock"
 )
 
 

@@ -14,6 +14,7 @@ from keras_video_focalnet.exporting.verify import clips_to_compare, compare, ref
 from keras_video_focalnet.models.around import labels_inside, preprocessing_inside
 from keras_video_focalnet.models.classifier import VideoClassifier, check_labels
 from keras_video_focalnet.models.jax_state import whole
+from keras_video_focalnet.models.kept import refresh_kept
 from keras_video_focalnet.models.opening import opened
 from keras_video_focalnet.utils.files import atomic_folder
 
@@ -107,6 +108,7 @@ def export(
         calibration, _ = clips_to_compare(calibration, contract)
     clips, compared_on = clips_to_compare(clips, contract)
     with whole(model):
+        refresh_kept(model)
         return _converted(_in_float32(model), contract, path, clips, compared_on, calibration)
 
 

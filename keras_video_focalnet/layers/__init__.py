@@ -16,6 +16,7 @@ from keras_video_focalnet.layers.patch_merging import PatchMerging
 from keras_video_focalnet.layers.relative_position_bias import RelativePositionBias
 from keras_video_focalnet.layers.replayable_dropout import ReplayableDropout
 from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
+from keras_video_focalnet.layers.token_attention import TokenAttention
 from keras_video_focalnet.layers.unbiased_batch_normalization import UnbiasedBatchNormalization
 from keras_video_focalnet.layers.window_attention import WindowAttention
 
@@ -32,6 +33,7 @@ __all__ = [
     "ReplayableDropout",
     "SpatioTemporalFocalModulation",
     "StochasticDepth",
+    "TokenAttention",
     "UnbiasedBatchNormalization",
     "WindowAttention",
 ]

@@ -9,8 +9,9 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
-from keras_video_focalnet.ops.gelu import gelu
+from keras_video_focalnet.ops.gelu import ACTIVATIONS, activation
 from keras_video_focalnet.ops.linear import linear, linears
+from keras_video_focalnet.utils.checks import check_choice
 
 
 @saved_as("Dense")
@@ -18,8 +19,9 @@ class FusedDense(keras.layers.Dense):
     """Keras's dense layer, called `Dense` in files (see `saved_as`), with the bias added in the same pass.
 
     A sequence of several `units` gives a tuple of as many tensors, each from a product of its own, which costs less
-    than to split one. `activate` (False by default) passes the output through the exact GELU. Inputs have the shape
-    `(..., channels)` and outputs `(..., units)`. Other arguments are Keras's; `use_bias=False` and any `activation`
+    than to split one. `activate` (False by default) passes the output through the exact GELU if True, and if
+    `"quick_gelu"` through CLIP's approximation of it, `x * sigmoid(1.702 x)`. Inputs have the shape `(..., channels)`
+    and outputs `(..., units)`. Other arguments are Keras's; `use_bias=False` and any `activation`
     raise ValueError.
 
     Example:
@@ -27,7 +29,7 @@ class FusedDense(keras.layers.Dense):
     (2, 6)
     """
 
-    def __init__(self, units: int | Sequence[int], activate: bool = False, **kwargs: Any):
+    def __init__(self, units: int | Sequence[int], activate: bool | str = False, **kwargs: Any):
         self._has_several_outputs = isinstance(units, (list, tuple))
         self.groups = tuple(units) if self._has_several_outputs else (units,)
         super().__init__(sum(self.groups), **kwargs)
@@ -36,7 +38,7 @@ class FusedDense(keras.layers.Dense):
                 f"use_bias must be True and activation None, received use_bias={self.use_bias!r}, "
                 f"activation={self.activation!r}; pass activate=True for a GELU or take keras.layers.Dense."
             )
-        self.activate = activate
+        self.activate = check_choice("activate", activate, ACTIVATIONS)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         kernel, bias = self.kernel, self.bias
@@ -64,9 +66,7 @@ class FusedDense(keras.layers.Dense):
 
     def quantized_call(self, *args: Any, **kwargs: Any) -> Any:
         """Computes the product of quantized matrices, which Keras does in one."""
-        output = super().quantized_call(*args, **kwargs)
-        if self.activate:
-            output = gelu(output)
+        output = activation(super().quantized_call(*args, **kwargs), self.activate)
         if not self._has_several_outputs:
             return output
         return tuple(ops.split(output, list(itertools.accumulate(self.groups))[:-1], axis=-1))

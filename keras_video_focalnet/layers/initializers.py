@@ -1,4 +1,4 @@
-"""The random initialization of the published Video-FocalNet code.
+"""The random initialization of the published code of the architectures.
 
 Numbers are drawn by NumPy: one seed gives the same weights on every backend, and JAX compiles no generator for each
 shape. In files the initializers have the names that they are registered by.
@@ -29,10 +29,37 @@ class _NumpyInitializer(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable(package="keras_video_focalnet", name="LinearKernel")
 class NumpyNormal(_NumpyInitializer):
-    """Draws the weights of linear layers from a normal distribution of mean 0 and standard deviation 0.02."""
+    """Draws from a normal distribution of mean 0 and, if nothing else is given, standard deviation 0.02."""
+
+    def __init__(self, stddev: float = 0.02, seed: int | None = None):
+        super().__init__(seed=seed)
+        self.stddev = stddev
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
-        return rng.normal(scale=0.02, size=shape)
+        return rng.normal(scale=self.stddev, size=shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "stddev": self.stddev}
+
+
+@keras.saving.register_keras_serializable(package="keras_video_focalnet")
+class NumpyUniform(_NumpyInitializer):
+    """Draws evenly from `-limit` to `limit`."""
+
+    def __init__(self, limit: float, seed: int | None = None):
+        super().__init__(seed=seed)
+        self.limit = limit
+
+    def draw(self, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+        return rng.uniform(-self.limit, self.limit, size=shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "limit": self.limit}
+
+
+def xavier_uniform(inputs: int, outputs: int) -> NumpyUniform:
+    """Draws a matrix as Glorot and Bengio (2010) do: evenly, with a variance of 2 / (inputs + outputs)."""
+    return NumpyUniform(math.sqrt(6.0 / (inputs + outputs)))
 
 
 @keras.saving.register_keras_serializable(package="keras_video_focalnet", name="Convolution")

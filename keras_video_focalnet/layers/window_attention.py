@@ -14,7 +14,7 @@ from keras_video_focalnet.layers.quantization import quantize_layers, quantized_
 from keras_video_focalnet.layers.relative_position_bias import RelativePositionBias
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
-from keras_video_focalnet.ops.biased_attention import biased_attention
+from keras_video_focalnet.ops.attention import attention
 from keras_video_focalnet.utils.checks import check_integer, check_size, fail
 
 # What is added to the logit of two tokens that only the shift brought into one window.
@@ -104,7 +104,7 @@ class WindowAttention(keras.layers.Layer):
         bias = ops.cast(self.position_bias.bias(), exact)
         if self._mask is not None:
             bias = bias + ops.convert_to_tensor(self._mask[:, None].astype(exact))
-        attended = biased_attention(queries, keys, values, bias)
+        attended = attention(queries, keys, values, bias)
         return self.proj(ops.expand_dims(attended, 1))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

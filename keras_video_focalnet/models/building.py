@@ -131,7 +131,7 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     # What cannot be built is refused before anything is downloaded.
     architecture.check_load_options(**options)
     if arguments["input_tensor"] is None and arguments["input_shape"] is None:
-        arguments["input_shape"] = registry.default_shape(entry.name, weights)
+        arguments["input_shape"] = architecture.default_shape(arguments, registry.default_shape(entry.name, weights))
     trained = trained_with(weights) if isinstance(weights, (str, os.PathLike)) and is_path(weights) else {}
     # What makes the builder's own configuration stays, so that weights of another one do not fit.
     fixed = {*given, *function.preset, *REQUIRED_ARGUMENTS, *architecture.load_options}
@@ -163,7 +163,7 @@ def load_state(network: Network, state: State, origin: str, **options) -> list[s
     `origin` is what to call it in messages, `options` are the architecture's `load_options`. Returns the names that the
     state did not have or that were left as they were.
     """
-    if state and all(name.startswith("layers/") for name in state):
+    if any(name.startswith("layers/") for name in state):
         state = _renamed(network, state, variable_paths(network.model))
     elif state and is_numbered(state):
         state = _renamed(network, state, _numbers(network, state, origin))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_video_focalnet.labels import configured_labels, load_labels
@@ -53,7 +54,7 @@ class VideoClassifier(TrainedByHeads):
     Attributes:
         preprocessing: `Preprocessing` of the architecture.
         classifier_tensors: Names of the classifier's matrix and bias in the reference's checkpoint; of several heads,
-            see `layers.DenseHeads`, those of each in turn.
+            see `layers.DenseHeads`, those of each in turn. Of one name alone: a matrix with a row for each class.
         load_options: Arguments of `complete_state` with their defaults; the builders take them too.
         least_size: Least height and width of a frame in pixels.
         least_frames: Least number of frames of a clip.
@@ -149,8 +150,10 @@ class VideoClassifier(TrainedByHeads):
         return state, []
 
     @classmethod
-    def unused_state(cls, network: Network) -> State:
-        """What the reference's checkpoints hold beside the slots of a network, and nothing computes with."""
+    def unused_state(cls, network: Network) -> Mapping[str, np.ndarray | None]:
+        """What the reference's checkpoints hold beside the slots of a network, and nothing computes with; None under
+        the name of a slot that they do not have.
+        """
         return {}
 
     @classmethod
@@ -159,6 +162,13 @@ class VideoClassifier(TrainedByHeads):
         unknown = next((name for name in options if name not in cls.load_options), None)
         if unknown is not None:
             raise TypeError(f"{cls.__name__} has no option {unknown!r} for loading; it has {list(cls.load_options)}.")
+
+    @classmethod
+    def default_shape(cls, arguments: Mapping[str, Any], shape: Sequence[int | None]) -> Sequence[int | None]:
+        """The shape of a clip where nobody asks for one: that of the weights or the builder, if no other argument of
+        the constructor says something else.
+        """
+        return shape
 
     @classmethod
     def check_shape(cls, arguments: Mapping[str, Any]) -> tuple[int | None, int, int, int]:

@@ -26,7 +26,9 @@ from keras_video_focalnet.labels.predictions import name_scores
 from keras_video_focalnet.models import jax_state
 from keras_video_focalnet.models.given_clips import FirstBatch, check_shapes, clip_shapes, pairs, warn_of_scaled
 from keras_video_focalnet.models.jax_state import exclusive, kept_whole, whole
+from keras_video_focalnet.models.kept import refresh_kept
 from keras_video_focalnet.models.preprocessing import preprocess_input
+from keras_video_focalnet.ops.autodiff.formulation import force
 from keras_video_focalnet.utils.clip_checks import check_clip_shape, check_not_apart
 
 _BACKEND = keras.backend.backend()
@@ -41,6 +43,7 @@ _ours: weakref.WeakSet[Any] = weakref.WeakSet()
 
 _TAKE_DATA = ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch")
 _TOUCH_VARIABLES = ("get_weights", "set_weights", "save", "save_weights", "load_weights", "export")
+_WRITE_FILES = ("save", "save_weights", "export")
 
 
 class ClipEntrances(keras.Model):
@@ -201,7 +204,9 @@ def _entrance(inherited):
         iterates = not often and not pairs(self, given.get("x"))
         with _entered(self, argument, FirstBatch(self, argument) if iterates else None):
             _check_arguments(self, given, often)
-            return inherited(self, *args, **kwargs)
+            refresh_kept(self)
+            with force(kept_features="stored"):
+                return inherited(self, *args, **kwargs)
 
     return entrance
 
@@ -223,7 +228,11 @@ def _locked(inherited):
 
     @functools.wraps(inherited)
     def locked(self, *args, **kwargs):
-        with whole(self) if _holds_ours(self) else contextlib.nullcontext():
+        if not _holds_ours(self):
+            return inherited(self, *args, **kwargs)
+        with whole(self):
+            if inherited.__name__ in _WRITE_FILES:
+                refresh_kept(self)
             return inherited(self, *args, **kwargs)
 
     return locked
@@ -260,11 +269,11 @@ def _mend_keras():
                 setattr(owner, name, make(inherited))
 
     replace(keras.Model, _TAKE_DATA, _entrance)
+    replace(keras.Model, _TOUCH_VARIABLES, _locked)
     trainer = next((base for base in keras.Model.__mro__ if ".backend." in base.__module__), None)
     if trainer is None:
         return
     if _BACKEND == "jax" and jax_state.mend(trainer):
-        replace(keras.Model, _TOUCH_VARIABLES, _locked)
         replace(keras.Model, ["__call__"], _called)
     for name, value in list(vars(sys.modules[trainer.__module__]).items()):
         if name.endswith("EpochIterator") and value.__module__ == trainer.__module__:

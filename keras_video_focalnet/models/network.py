@@ -18,6 +18,7 @@ import keras
 
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.models.inputs import NORMALIZATION
+from keras_video_focalnet.models.kept import refresh_kept
 from keras_video_focalnet.models.preprocessing import Preprocessing
 from keras_video_focalnet.utils.checks import check_choice, fail
 from keras_video_focalnet.weights.slots import Slot, State, load_into_slots, state_of_slots
@@ -121,8 +122,11 @@ class Network:
         """The weights under the reference's names and in its layouts, bit for bit; with `unused`, what its checkpoints
         hold besides.
         """
+        refresh_kept(self.model)
         state = state_of_slots(self.slots())
-        return {**state, **self.architecture.unused_state(self)} if unused else state
+        if unused:
+            state |= self.architecture.unused_state(self)
+        return {name: array for name, array in state.items() if array is not None}
 
     def load_state(self, state: Mapping[str, Any], origin: str = "state", **options) -> list[str]:
         """Move a state into the network, see `VideoClassifier.load_state`."""

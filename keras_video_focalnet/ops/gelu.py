@@ -1,4 +1,4 @@
-"""Exact GELU (Hendrycks and Gimpel 2016)."""
+"""GELU (Hendrycks and Gimpel 2016), exact and by a sigmoid."""
 
 import functools
 import math
@@ -11,6 +11,8 @@ from keras_video_focalnet.ops.autodiff.formulation import choose
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
 
+# What the sigmoid of the approximation is steeper by.
+QUICK = 1.702
 # From here on the error function is 1 in float32.
 _ONE = 3.7439211627767994
 # Factors of even powers, the highest first.
@@ -26,6 +28,16 @@ def gelu(x: Tensor) -> Tensor:
         return ops.gelu(x, approximate=False)
     # Keras's GELU becomes Erfc on TensorFlow, which neither LiteRT's delegates nor the ONNX converter know.
     return _with_gradient(x)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """`x * sigmoid(1.702 x)`, the approximation of GELU that CLIP has (Radford et al. 2021)."""
+    return _quick_with_gradient(x)
+
+
+def activation(x: Tensor, kind: bool | str) -> Tensor:
+    """What a dense layer gives of its product `x`: with True its exact GELU, with `"quick_gelu"` the approximation."""
+    return _ACTIVATIONS[kind](x)
 
 
 def _by_erf(x):
@@ -59,3 +71,19 @@ def _with_gradient(x):
 def _gradient(x, upstream):
     cumulative = 0.5 * (1.0 + ops.erf(x * (1.0 / math.sqrt(2.0))))
     return upstream * (cumulative + x * ops.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi)))
+
+
+@with_gradients
+def _quick_with_gradient(x):
+    return x * ops.sigmoid(QUICK * x), keeping(_quick_gradient, x)
+
+
+@compiled_apart
+def _quick_gradient(x, upstream):
+    share = ops.sigmoid(QUICK * x)
+    return upstream * share * (1.0 + QUICK * x * (1.0 - share))
+
+
+_ACTIVATIONS = {False: lambda x: x, True: gelu, "quick_gelu": quick_gelu}
+ACTIVATIONS = tuple(_ACTIVATIONS)
+"""The kinds of `activation`."""

@@ -1,4 +1,4 @@
-"""A matrix product over channels, with a bias and a GELU."""
+"""A matrix product over channels, with a bias and an activation."""
 
 import functools
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from keras import ops
 
 from keras_video_focalnet.ops import Tensor
 from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_torch, half_precision_by_context, on_cpu
-from keras_video_focalnet.ops.gelu import gelu
+from keras_video_focalnet.ops.gelu import QUICK, activation
 
 
-def linear(x: Tensor, kernel: Tensor, bias: Tensor, activate: bool = False) -> Tensor:
-    """`x @ kernel + bias`, through the exact GELU if `activate`, in as few passes over memory as the backend has: `x`
-    is `(..., channels)`, `kernel` `(channels, units)`, `bias` `(units,)`.
+def linear(x: Tensor, kernel: Tensor, bias: Tensor, activate: bool | str = False) -> Tensor:
+    """`x @ kernel + bias`, through what `activate` names of `gelu.ACTIVATIONS`, in as few passes over memory as the
+    backend has: `x` is `(..., channels)`, `kernel` `(channels, units)`, `bias` `(units,)`.
     """
     (result,) = linears(x, [(kernel, bias)], activate)
     return result
 
 
-def linears(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activate: bool = False) -> list[Tensor]:
+def linears(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activate: bool | str = False) -> list[Tensor]:
     """Several `linear` of the same `x`, by pairs of a kernel and a bias whose numbers of units may differ."""
     x = ops.convert_to_tensor(x)
     formulations = {"unflattened": _unflattened, "library": _library}
@@ -29,16 +29,14 @@ def linears(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activate: bool 
 
 
 def _library(x, weights, activate):
-    results = [_product(x, kernel, bias) for kernel, bias in weights]
-    return [gelu(result) for result in results] if activate else results
+    return [activation(_product(x, kernel, bias), activate) for kernel, bias in weights]
 
 
 def _unflattened(x, weights, activate):
     """With the rank of `x` throughout: LiteRT's converter drops a reshape where only sides of 1 are lost, and a phone's
     GPU then refuses the product of two ranks.
     """
-    results = [ops.add(ops.matmul(x, kernel), bias) for kernel, bias in weights]
-    return [gelu(result) for result in results] if activate else results
+    return [activation(ops.add(ops.matmul(x, kernel), bias), activate) for kernel, bias in weights]
 
 
 def _product(x, kernel, bias):
@@ -58,7 +56,7 @@ def _product(x, kernel, bias):
 
 @functools.cache
 def _onednn_operation():
-    """OneDNN's product with a GELU in the same pass, as `torch.compile` calls it; None where PyTorch has none."""
+    """OneDNN's product with an activation in one pass, as `torch.compile` calls it; None where PyTorch has none."""
     import torch
 
     if not torch.backends.mkldnn.is_available():
@@ -77,10 +75,14 @@ def _onednn_runs(x):
 
 
 def _onednn(x, weights, activate):
-    attribute = ("gelu", [], "none") if activate else ("none", [], "")
+    attribute = {False: ("none", [], ""), True: ("gelu", [], "none"), "quick_gelu": ("swish", [], "")}[activate]
     results = []
     for kernel, bias in weights:
         kernel, bias = map(ops.convert_to_tensor, (kernel, bias))
+        if activate == "quick_gelu":
+            # OneDNN has `y * sigmoid(y)`, of which this takes y = 1.702 x.
+            results.append(_onednn_operation()(x, (kernel * QUICK).T, bias * QUICK, *attribute).div_(QUICK))
+            continue
         # It takes minutes for some columns of a larger matrix. Copying them first takes next to nothing.
         results.append(_onednn_operation()(x, kernel.contiguous().T, bias.contiguous(), *attribute))
     return results

@@ -194,17 +194,19 @@ def classes_of(state: Mapping[str, np.ndarray] | None, classifier: tuple[str, ..
         return None
     # An image model has one head where a video model may have several.
     if all(name in state for name in classifier):
-        return len(state[classifier[1]])
+        return len(state[classifier[0]])
     paths = classifier_paths(state, len(classifier))
-    return len(state[paths[1]]) if paths else None
+    return state[paths[0]].shape[-1] if paths else None
 
 
 def classifier_paths(state: Mapping[str, np.ndarray], count: int = 2) -> tuple[str, ...] | None:
     """The paths of the classifier's matrix and bias in a Keras 3 file: the last dense layer of the model itself.
 
     A classifier of several heads has `count` arrays, matrices and biases in turn. Where a run saved the arrays by
-    number, they are the last ones.
+    number, they are the last ones. A classifier of one array alone is not told by such names.
     """
+    if count == 1:
+        return None
     if is_numbered(state) and len(state) >= count:
         paths = tuple(sorted(state)[-count:])
         pairs = zip(paths[::2], paths[1::2], strict=True)

@@ -36,7 +36,7 @@ class Slot:
 
     def to_variable(self, array: np.ndarray) -> np.ndarray:
         """Move a tensor of the checkpoint into the variable's layout."""
-        return np.ascontiguousarray(array.transpose(self.axes)).reshape(self.variable.shape)
+        return np.asarray(array.transpose(self.axes), order="C").reshape(self.variable.shape)
 
     def to_reference(self, array: np.ndarray | None = None) -> np.ndarray:
         """Move the variable's value, or an array in its layout, into the checkpoint's layout.
@@ -47,7 +47,7 @@ class Slot:
         array = keras.ops.convert_to_numpy(self.variable) if array is None else array
         if array.shape == tuple(self.variable.shape):
             array = array.reshape([self.reference_shape[axis] for axis in self.axes])
-        return np.ascontiguousarray(array.transpose(np.argsort(self.axes)))
+        return np.asarray(array.transpose(np.argsort(self.axes)), order="C")
 
 
 def vector_slot(variable: keras.Variable) -> Slot:
@@ -89,12 +89,12 @@ def state_of_slots(slots: Mapping[str, Slot]) -> State:
 
 def check_classifier(state: Mapping[str, np.ndarray], classifier: tuple[str, ...], origin: str = "state") -> None:
     """Check that the classifier in a state, where it has one, is a matrix and a vector of as many classes; of several
-    heads, that each which is there is so, and that they are of as many.
+    heads, that each which is there is so, and that they are of as many; of one name alone, that it is a matrix.
     """
-    heads = zip(classifier[::2], classifier[1::2], strict=True)
+    heads = [classifier[place : place + 2] for place in range(0, len(classifier), 2)]
     present = [head for head in heads if any(name in state for name in head)]
     for head in present:
-        for name, rank in zip(head, (2, 1), strict=True):
+        for name, rank in zip(head, (2, 1), strict=False):
             if name not in state:
                 raise WeightsFileError(
                     f"{origin}: the tensor {name!r} is missing, where the classifier's other is there."

@@ -57,7 +57,7 @@ class Case:
 
     def like_the_model(self, **arguments):
         """Another model with the weights of `model`."""
-        model = self.build(**arguments)
+        model = self.build(**{"labels": LABELS, **arguments} if arguments.get("include_top", True) else arguments)
         # As arrays: JAX would have both models hold one buffer, which what one of them does may free.
         arrays = {weight.path: keras.ops.convert_to_numpy(weight) for weight in self.model.weights}
         for weight in model.weights:
@@ -129,4 +129,5 @@ def same_state(left, right):
 
 
 def without_classifier(case, state):
-    return {name: array for name, array in state.items() if name not in case.architecture.classifier_tensors}
+    own = case.architecture.layer_slots(case.model.classifier)
+    return {name: array for name, array in state.items() if name not in own}

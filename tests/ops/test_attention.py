@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_video_focalnet.ops.attention import attention
 from keras_video_focalnet.ops.autodiff.formulation import force
-from keras_video_focalnet.ops.biased_attention import biased_attention
 
 FORMULATIONS = ("written_out", "library") if keras.backend.backend() == "torch" else ("written_out",)
 
@@ -20,8 +20,8 @@ def test_it_is_the_softmax_of_its_logits(formulation, windows):
     logits = np.einsum("bhqd,bhkd->bhqk", queries, keys) / 2 + np.tile(bias, (6 // windows, 1, 1, 1))
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = np.einsum("bhqk,bhkd->bqhd", shares, values).reshape(6, 5, 8)
-    with force(**({"biased_attention": formulation} if formulation else {})):
-        found = biased_attention(*map(ops.convert_to_tensor, (queries, keys, values, bias)))
+    with force(**({"attention": formulation} if formulation else {})):
+        found = attention(*map(ops.convert_to_tensor, (queries, keys, values, bias)))
     np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -30,11 +30,11 @@ def test_pytorchs_own_serves_where_nothing_is_recorded(monkeypatch):
     import torch
 
     chosen = []
-    module = "keras_video_focalnet.ops.biased_attention.choose"
+    module = "keras_video_focalnet.ops.attention.choose"
     monkeypatch.setattr(module, lambda operation, ways, default: (chosen.append(default), ways[default])[1])
     tensor, bias = torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 2)
-    biased_attention(tensor, tensor, tensor, bias)
+    attention(tensor, tensor, tensor, bias)
     with torch.no_grad():
-        biased_attention(tensor, tensor, tensor, bias)
-        biased_attention(*[tensor.half()] * 3, bias)
+        attention(tensor, tensor, tensor, bias)
+        attention(*[tensor.half()] * 3, bias)
     assert chosen == ["written_out", "library", "written_out"]

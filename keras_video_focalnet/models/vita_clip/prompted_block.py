@@ -1,0 +1,202 @@
+"""The block of Vita-CLIP's vision tower: a transformer's, whose tokens also attend to prompts."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_video_focalnet.layers import FusedDense, FusedLayerNormalization, TokenAttention
+from keras_video_focalnet.layers.held import held_unless
+from keras_video_focalnet.layers.initializers import NumpyFanInUniform, NumpyNormal, NumpyUniform, xavier_uniform
+from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
+from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.utils.checks import check_integer, check_number
+
+# What trains: prompts alone, with them the projection of class tokens, or all.
+TRAINS = ("prompts", "cls_proj", "all")
+
+
+@saved_as("PromptedBlock")
+class PromptedBlock(keras.layers.Layer):
+    """Attention inside each frame and an MLP, each added to its input, with prompts as further keys and values.
+
+    What becomes of prompts inside a block is never used. So only keys and values are computed of them. There are three
+    kinds (Wasim et al., Vita-CLIP, 2023, section 3.2). A *summary* of a frame is its class token after an attention
+    over the frames of the clip. *Local* prompts, one for each frame and moved by that frame's class token, are seen by
+    all frames of the clip. *Global* prompts are the same for all frames and are handed in.
+
+    Args:
+        num_heads: Number of heads, which divides the channels.
+        num_frames: Frames that summaries and local prompts are of, 8 by default. A longer clip is cut into as many
+            groups, each with its own.
+        mlp_ratio: Hidden units of the MLP divided by the channels, 4 by default.
+        summary: Whether there are summaries; True by default.
+        local: Whether there are local prompts; True by default.
+        num_prompts: How many global prompts it is handed, 0 by default.
+        patch_size: Side of a patch, of which the range of new prompts depends; 16 by default.
+        class_token_only: Whether only the class tokens are computed, the output being `(batch, frames, 1, channels)`;
+            False by default.
+        trains: `"prompts"` by default: prompts and the summary's attention; `"cls_proj"`: the projection of class
+            tokens besides; `"all"`: every weight.
+        quantized: Which layers inside are quantized, as `get_config` describes it after `quantize`, or None, the
+            default.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape: `(batch, frames, 1 + patches, channels)`, floating; also global prompts `(prompts, channels)` or None.
+
+    Output shape: that of the tokens.
+
+    Raises:
+        ValueError: An argument is out of its range, or the channels are no multiple of `num_heads`.
+
+    Example:
+    >>> PromptedBlock(2)(np.ones((1, 8, 17, 32), "float32")).shape
+    (1, 8, 17, 32)
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        num_frames: int = 8,
+        mlp_ratio: float = 4.0,
+        summary: bool = True,
+        local: bool = True,
+        num_prompts: int = 0,
+        patch_size: int = 16,
+        class_token_only: bool = False,
+        trains: str = "prompts",
+        quantized: dict[str, dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.num_frames = check_integer("num_frames", num_frames, minimum=1)
+        self.mlp_ratio = check_number("mlp_ratio", mlp_ratio, above=0)
+        self.summary = summary
+        self.local = local
+        self.num_prompts = check_integer("num_prompts", num_prompts, minimum=0)
+        self.patch_size = patch_size
+        self.class_token_only = class_token_only
+        self.trains = trains
+        self.quantized = quantized
+        options, all_train = {"dtype": self.dtype_policy}, trains == "all"
+        norm = held_unless(all_train, FusedLayerNormalization)
+        self.norm1 = norm(**options, name="norm1")
+        self.attention = TokenAttention(num_heads, trains=all_train, **options, name="attention")
+        self.norm2 = norm(**options, name="norm2")
+        self.summary_norm = self.summary_attention = None
+        if summary:
+            self.summary_norm = FusedLayerNormalization(**options, name="summary_norm")
+            self.summary_attention = TokenAttention(num_heads, **options, name="summary_attention")
+
+    def build(self, inputs_shape: Sequence[int | None], global_prompts_shape: Sequence[int] | None = None) -> None:
+        channels, options = inputs_shape[-1], {"dtype": self.dtype_policy}
+        hidden, all_train = round(channels * self.mlp_ratio), self.trains == "all"
+        dense = held_unless(all_train, FusedDense)
+        small = {"bias_initializer": NumpyNormal(1e-6)}
+        draw = {"kernel_initializer": xavier_uniform(channels, hidden), **small}
+        self.fc1 = dense(hidden, activate="quick_gelu", **draw, **options, name="fc1")
+        draw = {"kernel_initializer": xavier_uniform(hidden, channels), **small}
+        self.fc2 = dense(channels, **draw, **options, name="fc2")
+        for layer in (self.norm1, self.attention, self.norm2, self.fc1):
+            layer.build(inputs_shape)
+        self.fc2.build((*inputs_shape[:-1], hidden))
+        self.cls_proj = self.local_prompts = None
+        if self.summary or self.local:
+            draw = {name: NumpyFanInUniform(channels) for name in ("kernel_initializer", "bias_initializer")}
+            kind = held_unless(self.trains != "prompts", FusedDense)
+            self.cls_proj = kind(channels, **draw, **options, name="cls_proj")
+            self.cls_proj.build((None, self.num_frames, channels))
+        if self.summary:
+            self.summary_norm.build((None, self.num_frames, channels))
+            self.summary_attention.build((None, self.num_frames, channels))
+        if self.local:
+            draw = NumpyUniform(math.sqrt(6.0 / (3 * self.patch_size**2 + channels)))
+            self.local_prompts = self.add_weight(
+                name="local_prompts", shape=(1, self.num_frames, channels), initializer=draw
+            )
+        quantize_layers(self, self.quantized)
+        self.built = True
+
+    def call(self, inputs: Any, global_prompts: Any = None) -> Any:
+        x = self.norm1(inputs)
+        kept = inputs[:, :, :1] if self.class_token_only else inputs
+        queries = self.attention.queries(x[:, :, :1] if self.class_token_only else x)
+        parts = [self.attention.keys_and_values(x), *self._of_clips(inputs)]
+        if global_prompts is not None:
+            keys_and_values = self.attention.keys_and_values(self.norm1(ops.expand_dims(global_prompts, (0, 1))))
+            parts.append([_for_all_frames(part, inputs) for part in keys_and_values])
+        keys, values = (
+            ops.concatenate(each, axis=2) if len(each) > 1 else each[0] for each in zip(*parts, strict=True)
+        )
+        x = kept + self._cast(self.attention.attend(queries, keys, values))
+        return x + self._cast(self.fc2(self.fc1(self.norm2(x))))
+
+    def _of_clips(self, inputs):
+        """Keys and values of the summary and the local prompts of every frame, as pairs."""
+        if self.cls_proj is None:
+            return []
+        batch, frames, _, channels = ops.shape(inputs)
+        group = self.num_frames
+        # Four axes throughout: phones' GPUs add no tensors of different ranks.
+        u = self.cls_proj(ops.reshape(inputs[:, :, :1], (-1, 1, group, channels)))
+        prompts = []
+        if self.local:
+            prompts.append(u + ops.cast(ops.expand_dims(ops.convert_to_tensor(self.local_prompts), 0), u.dtype))
+        if self.summary:
+            prompts.append(u + self._cast(self.summary_attention(self.summary_norm(u))))
+        # Both kinds side by side, so that one product projects them.
+        keys_and_values = self.attention.keys_and_values(self.norm1(ops.concatenate(prompts, axis=1)))
+        pairs = []
+        if self.local:
+            # Every frame of a group sees those of all.
+            shape = (batch, frames, group, channels)
+            pairs.append([ops.reshape(ops.tile(part[:, :1], (1, group, 1, 1)), shape) for part in keys_and_values])
+        if self.summary:
+            pairs.append([ops.reshape(part[:, -1:], (batch, frames, 1, channels)) for part in keys_and_values])
+        return pairs
+
+    def _cast(self, x):
+        """Casts to the block's own dtype: a layer inside may have another policy."""
+        return ops.cast(x, self.compute_dtype)
+
+    def compute_output_shape(
+        self, inputs_shape: Sequence[int | None], global_prompts_shape: Sequence[int] | None = None
+    ) -> tuple[int | None, ...]:
+        return (*inputs_shape[:2], 1, inputs_shape[3]) if self.class_token_only else tuple(inputs_shape)
+
+    def count_macs(self, input_shape: Sequence[int]) -> int:
+        """Counts the multiply-adds of one call as the block is defined, with all tokens and with prompts as tokens,
+        given the static shape of its input.
+        """
+        batch, frames, tokens, channels = input_shape
+        in_mlp = tokens + self.num_prompts
+        seen = in_mlp + (self.num_frames if self.local else 0) + (1 if self.summary else 0)
+        count = 4 * seen * channels**2 + 2 * seen**2 * channels + 2 * in_mlp * channels * self.fc1.units
+        if self.cls_proj is not None:
+            count += channels**2
+        if self.summary:
+            count += 4 * channels**2 + 2 * self.num_frames * channels
+        return batch * frames * count
+
+    def get_config(self) -> dict[str, Any]:
+        arguments = (
+            "num_heads",
+            "num_frames",
+            "mlp_ratio",
+            "summary",
+            "local",
+            "num_prompts",
+            "patch_size",
+            "class_token_only",
+            "trains",
+        )
+        config = {name: getattr(self, name) for name in arguments}
+        return {**super().get_config(), **config, "quantized": quantized_layers(self)}
+
+
+def _for_all_frames(part, inputs):
+    """What is the same for all frames, `(1, 1, prompts, channels)`, for each frame of each clip."""
+    return ops.broadcast_to(part, (*ops.shape(inputs)[:2], *part.shape[2:]))

@@ -1,0 +1,319 @@
+"""Where the tensors of Vita-CLIP's checkpoints go, and those of CLIP's that training starts from."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_video_focalnet.models.network import Network
+from keras_video_focalnet.models.vita_clip.tokenizer import START
+from keras_video_focalnet.weights.errors import WeightsFileError
+from keras_video_focalnet.weights.slots import Slot, State, dense_slots, norm_slots, vector_slot
+
+TEXT_FEATURES, CONTEXT, EMBEDDING = "text_features", "prompt_learner.ctx", "textual.token_embedding.weight"
+_PREFIX, _SUFFIX = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
+# What the classifier holds, also where a Keras file names it by the layer.
+_OF_THE_HEAD = ("textual.", "prompt_learner.", TEXT_FEATURES, "logit_scale", "visual.proj", "layers/vita_clip_head/")
+# What CLIP does not have.
+_NOT_OF_CLIP = re.compile(r"time_embed|cls_proj|summary|local_prompts|global_prompts|prompt_learner|logit_scale")
+
+# Patterns of names in other layouts of CLIP, in turn, and what becomes of them.
+_FROM_OPENAI = (
+    (r"^(transformer|token_embedding|positional_embedding|ln_final|text_projection)\b", r"textual.\1"),
+    (r"^visual\.class_embedding$", "visual.cls_token"),
+    (r"^visual\.positional_embedding$", "visual.pos_embed"),
+    (r"^visual\.conv1\.", "visual.patch_embed.proj."),
+    (r"^visual\.transformer\.resblocks\.(\d+)\.ln_([12])\.", r"visual.blocks.\1.norm\2."),
+    (r"^visual\.transformer\.resblocks\.(\d+)\.mlp\.c_fc\.", r"visual.blocks.\1.mlp.fc1."),
+    (r"^visual\.transformer\.resblocks\.(\d+)\.mlp\.c_proj\.", r"visual.blocks.\1.mlp.fc2."),
+    (r"^visual\.transformer\.resblocks\.", "visual.blocks."),
+)
+_FROM_HUGGING_FACE = (
+    (r"^vision_model\.embeddings\.class_embedding$", "visual.cls_token"),
+    (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.pos_embed"),
+    (r"^vision_model\.embeddings\.patch_embedding\.", "visual.patch_embed.proj."),
+    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),
+    (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    (r"^vision_model\.encoder\.layers\.(\d+)\.self_attn\.", r"visual.blocks.\1.attn."),
+    (r"^vision_model\.encoder\.layers\.(\d+)\.layer_norm([12])\.", r"visual.blocks.\1.norm\2."),
+    (r"^vision_model\.encoder\.layers\.", "visual.blocks."),
+    (r"^text_model\.embeddings\.token_embedding\.", "textual.token_embedding."),
+    (r"^text_model\.embeddings\.position_embedding\.weight$", "textual.positional_embedding"),
+    (r"^text_model\.final_layer_norm\.", "textual.ln_final."),
+    (r"^text_model\.encoder\.layers\.(\d+)\.self_attn\.", r"textual.transformer.resblocks.\1.attn."),
+    (r"^text_model\.encoder\.layers\.(\d+)\.layer_norm([12])\.", r"textual.transformer.resblocks.\1.ln_\2."),
+    (r"^text_model\.encoder\.layers\.(\d+)\.mlp\.fc1\.", r"textual.transformer.resblocks.\1.mlp.c_fc."),
+    (r"^text_model\.encoder\.layers\.(\d+)\.mlp\.fc2\.", r"textual.transformer.resblocks.\1.mlp.c_proj."),
+)
+# Sizes and counts that files of CLIP hold beside the weights.
+_SIZES = ("input_resolution", "context_length", "vocab_size")
+_POSITION_IDS = ("vision_model.embeddings.position_ids", "text_model.embeddings.position_ids")
+
+
+@dataclass(frozen=True)
+class ContextSlot(Slot):
+    """The place of a learned context.
+
+    Attributes:
+        names: What the classes are called.
+        suffix_ids: The ids that follow each class's context, in the reference's order.
+        words: The ids that the context starts from, or None.
+        shared: Whether all classes have the same.
+    """
+
+    names: tuple[str, ...] = ()
+    suffix_ids: np.ndarray | None = None
+    words: tuple[int, ...] | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class FeaturesSlot(Slot):
+    """The place of the text features of all classes.
+
+    Attributes:
+        named: Whether they can be computed of the classes' names.
+    """
+
+    named: bool = False
+
+
+# === Slots ===
+
+
+def layer_slots(layer: keras.layers.Layer) -> dict[str, Slot]:
+    """The slots of one layer of Vita-CLIP, known by the name that the model gives it."""
+    if layer.name == "patch_embed":
+        return _embedding_slots(layer)
+    if layer.name == "norm":
+        return norm_slots("visual.ln_post", layer)
+    if layer.name == "head":
+        return _head_slots(layer)
+    return _block_slots(f"visual.blocks.{layer.name.removeprefix('block')}", layer)
+
+
+def _embedding_slots(layer):
+    kernel = layer.patches.kernel
+    side, _, colors, channels = kernel.shape
+    slots = {
+        "visual.cls_token": vector_slot(layer.cls_token),
+        "visual.pos_embed": vector_slot(layer.pos_embed),
+        "visual.time_embed": vector_slot(layer.time_embed),
+        "visual.patch_embed.proj.weight": Slot(kernel, (channels, colors, side, side), (2, 3, 1, 0)),
+        "visual.patch_embed.proj.bias": vector_slot(layer.patches.bias),
+        **norm_slots("visual.ln_pre", layer.ln_pre),
+    }
+    if layer.global_prompts is not None:
+        slots["visual.global_prompts"] = vector_slot(layer.global_prompts)
+    return slots
+
+
+def _attention_slots(name, layer):
+    parts = ("q_proj", "k_proj", "v_proj", "out_proj")
+    return {key: slot for part in parts for key, slot in dense_slots(f"{name}.{part}", getattr(layer, part)).items()}
+
+
+def _block_slots(name, block):
+    slots = {
+        **norm_slots(f"{name}.norm1", block.norm1),
+        **_attention_slots(f"{name}.attn", block.attention),
+        **norm_slots(f"{name}.norm2", block.norm2),
+        **dense_slots(f"{name}.mlp.fc1", block.fc1),
+        **dense_slots(f"{name}.mlp.fc2", block.fc2),
+    }
+    if block.cls_proj is not None:
+        slots |= dense_slots(f"{name}.cls_proj", block.cls_proj)
+    if block.summary:
+        slots |= norm_slots(f"{name}.summary_ln", block.summary_norm)
+        slots |= _attention_slots(f"{name}.summary_attn_layer", block.summary_attention)
+    if block.local:
+        slots[f"{name}.local_prompts"] = vector_slot(block.local_prompts)
+    return slots
+
+
+def _head_slots(head):
+    slots = {"visual.proj": vector_slot(head.proj), "logit_scale": vector_slot(head.logit_scale)}
+    if head.textual is not None:
+        slots |= _text_slots(head.textual)
+    if head.ctx is not None:
+        (texts,) = head.texts
+        shape = tuple(head.ctx.shape)
+        names = head.class_names or tuple(map(str, range(head.classes)))
+        known = names, texts.suffix_ids, texts.words, head.shares_context
+        slots[CONTEXT] = ContextSlot(head.ctx, shape, tuple(range(len(shape))), *known)
+    features = head.kept.features
+    named = head.textual is not None and head.class_names is not None
+    return {**slots, TEXT_FEATURES: FeaturesSlot(features, tuple(features.shape), (0, 1), named)}
+
+
+def _text_slots(tower):
+    slots = {
+        EMBEDDING: vector_slot(tower.token_embedding),
+        "textual.positional_embedding": vector_slot(tower.positional_embedding),
+        "textual.text_projection": vector_slot(tower.text_projection),
+        **norm_slots("textual.ln_final", tower.ln_final),
+    }
+    for place, block in enumerate(tower.blocks):
+        name = f"textual.transformer.resblocks.{place}"
+        joined = dense_slots(f"{name}.attn.in_proj", block.attention.in_proj)
+        slots |= {key.replace("in_proj.", "in_proj_"): slot for key, slot in joined.items()}
+        slots |= dense_slots(f"{name}.attn.out_proj", block.attention.out_proj)
+        slots |= norm_slots(f"{name}.ln_1", block.ln_1) | norm_slots(f"{name}.ln_2", block.ln_2)
+        slots |= dense_slots(f"{name}.mlp.c_fc", block.c_fc) | dense_slots(f"{name}.mlp.c_proj", block.c_proj)
+    return slots
+
+
+def unused_state(network: Network) -> dict[str, np.ndarray | None]:
+    """What a checkpoint of Vita-CLIP holds beside the slots: the vectors around each context. It has no text features,
+    which are computed.
+    """
+    head = network.classifier
+    state = {} if head is None or head.textual is None else {TEXT_FEATURES: None}
+    if head is not None and head.ctx is not None:
+        (texts,) = head.texts
+        embedding = keras.ops.convert_to_numpy(head.textual.token_embedding)
+        state[_PREFIX] = embedding[np.full((head.classes, 1), START)]
+        state[_SUFFIX] = embedding[texts.suffix_ids]
+    return state
+
+
+def copy_texts(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Gives a classifier the weights of another one that do not belong to its classes."""
+    old, new = _head_slots(source), _head_slots(target)
+    for name, slot in new.items():
+        of_classes = name == TEXT_FEATURES or (
+            name == CONTEXT and not (source.shares_context and target.shares_context)
+        )
+        if name in old and not of_classes and old[name].reference_shape == slot.reference_shape:
+            # As arrays: JAX would have both layers hold one buffer, which what one of them does may free.
+            slot.variable.assign(keras.ops.convert_to_numpy(old[name].variable))
+
+
+# === Other checkpoints ===
+
+
+def complete_state(slots: Mapping[str, Slot], state: State) -> tuple[State, list[str]]:
+    """As the contract says: CLIP's weights in OpenAI's, Hugging Face's or the authors' names get Vita-CLIP's, without
+    what CLIP does not have; a checkpoint of Vita-CLIP loses what the model computes itself.
+    """
+    state = in_own_names(state)
+    if TEXT_FEATURES not in slots:
+        return {name: array for name, array in state.items() if not name.startswith(_OF_THE_HEAD)}, []
+    missing: list[str] = []
+    of_clip = "visual.cls_token" in state and "visual.time_embed" not in state
+    if of_clip:
+        state.setdefault(
+            "visual.patch_embed.proj.bias", np.zeros(len(state["visual.patch_embed.proj.weight"]), "float32")
+        )
+        missing = [name for name in slots if _NOT_OF_CLIP.search(name) and name not in state]
+        if not any(name.startswith("textual.") for name in state):
+            missing += [name for name in slots if name.startswith("textual.")]
+    _complete_context(slots, state, missing, of_clip)
+    slot = slots[TEXT_FEATURES]
+    of_others = TEXT_FEATURES in state and np.shape(state[TEXT_FEATURES]) != slot.reference_shape
+    if not of_others and (slot.named or (EMBEDDING in slots and TEXT_FEATURES not in state)):
+        # Zeros are computed anew, of the names that this model has.
+        state[TEXT_FEATURES] = np.zeros(slot.reference_shape, "float32")
+    return state, missing
+
+
+def _complete_context(slots, state, missing, of_clip):
+    """Checks that a context of each class is of the model's classes; starts one of words from the file's vectors."""
+    slot, suffix = slots.get(CONTEXT), state.pop(_SUFFIX, None)
+    state.pop(_PREFIX, None)
+    if slot is None:
+        # Without a context texts are of the names alone, whatever was learned for others.
+        state.pop(CONTEXT, None)
+        return
+    if of_clip and slot.words is not None and EMBEDDING in state:
+        state[CONTEXT] = np.asarray(state[EMBEDDING], "float32")[list(slot.words)]
+        missing.remove(CONTEXT)
+    if slot.shared or CONTEXT not in state:
+        return
+    if suffix is not None and EMBEDDING in state:
+        _check_same_names(slot, suffix, state[EMBEDDING])
+    found, needed = len(state[CONTEXT]), slot.reference_shape[0]
+    if found != needed:
+        if TEXT_FEATURES not in state:
+            warnings.warn(
+                f"the learned context is of {found} classes and the model has {needed}: the model's keeps its random "
+                "weights. Pass the class_names that it was learned for to load it.",
+                stacklevel=2,
+            )
+        del state[CONTEXT]
+        missing.append(CONTEXT)
+
+
+def _check_same_names(slot, suffix, embedding):
+    remedy = (
+        "Pass class_names as it was trained with, and the same number and place of learned vectors; or context=None, "
+        "which scores any names by their texts alone."
+    )
+    if np.shape(suffix)[:2] != slot.suffix_ids.shape:
+        raise WeightsFileError(
+            f"the checkpoint's learned context is of {np.shape(suffix)[0]} classes with {np.shape(suffix)[1]} tokens "
+            f"behind it, the model's of {slot.suffix_ids.shape[0]} with {slot.suffix_ids.shape[1]}. {remedy}"
+        )
+    same = (np.asarray(embedding)[slot.suffix_ids] == suffix).all(axis=(1, 2))
+    if not same.all():
+        place = int(np.argmin(same))
+        raise WeightsFileError(
+            f"the checkpoint's learned context is of other class names: its class {place} is not "
+            f"{slot.names[place]!r}. {remedy}"
+        )
+
+
+def in_own_names(state: State) -> State:
+    """A state of CLIP or of its vision tower in the names of Vita-CLIP; any other as it is."""
+    if "visual.conv1.weight" in state:
+        state = _renamed(state, _FROM_OPENAI)
+        return _with_parts({name: array for name, array in state.items() if name not in _SIZES})
+    if "vision_model.embeddings.class_embedding" in state:
+        state = {name: array for name, array in state.items() if name not in _POSITION_IDS}
+        for old, new in (
+            ("visual_projection.weight", "visual.proj"),
+            ("text_projection.weight", "textual.text_projection"),
+        ):
+            if old in state:
+                state[new] = np.ascontiguousarray(np.transpose(state.pop(old)))
+        return _with_joined(_renamed(state, _FROM_HUGGING_FACE))
+    if "cls_token" in state and any(name.startswith("blocks.") for name in state):
+        return {f"visual.{name}": array for name, array in state.items()}
+    return dict(state)
+
+
+def _renamed(state, patterns):
+    for pattern, replacement in patterns:
+        state = {re.sub(pattern, replacement, name): array for name, array in state.items()}
+    return state
+
+
+def _with_parts(state):
+    """With a matrix each for queries, keys and values in the vision tower."""
+    parted = {}
+    for name, array in state.items():
+        found = re.fullmatch(r"(visual\.blocks\.\d+\.attn\.)in_proj_(weight|bias)", name)
+        if found is None:
+            parted[name] = array
+            continue
+        for part, rows in zip("qkv", np.split(np.asarray(array), 3), strict=True):
+            parted[f"{found[1]}{part}_proj.{found[2]}"] = rows
+    return parted
+
+
+def _with_joined(state):
+    """With one matrix for queries, keys and values in the text tower."""
+    joined = dict(state)
+    for name in state:
+        found = re.fullmatch(r"(textual\.transformer\.resblocks\.\d+\.attn\.)q_proj\.(weight|bias)", name)
+        if found is not None:
+            parts = [joined.pop(f"{found[1]}{part}_proj.{found[2]}", None) for part in "qkv"]
+            if any(part is None for part in parts):
+                raise WeightsFileError(f"{name!r} has no keys or values beside it; the file is not whole.")
+            joined[f"{found[1]}in_proj_{found[2]}"] = np.concatenate(parts)
+    return joined
