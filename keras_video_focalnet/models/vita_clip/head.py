@@ -164,8 +164,10 @@ class VitaCLIPHead(keras.layers.Layer):
 
     def compare(self, video_features: Any, text_features: Any) -> Any:
         """Computes logits of clips, `(batch, channels)`, and texts, `(classes, channels)`."""
-        video, text = (_unit(self._exact(features)) for features in (video_features, text_features))
-        return ops.exp(self._exact(self.logit_scale)) * ops.matmul(video, ops.transpose(text))
+        video, text = self._exact(video_features), _unit(self._exact(text_features))
+        # The length divides the products: LiteRT's converter would make its own operation of a vector divided by its
+        # length, which phones' GPUs do not have.
+        return ops.matmul(video, ops.transpose(text)) * (ops.exp(self._exact(self.logit_scale)) / _length(video))
 
     def _exact(self, x):
         return ops.cast(ops.convert_to_tensor(x), self.compute_dtype)
@@ -267,7 +269,11 @@ def _kept_are_fresh():
 
 
 def _unit(features):
-    return features / ops.sqrt(ops.sum(ops.square(features), axis=-1, keepdims=True))
+    return features / _length(features)
+
+
+def _length(features):
+    return ops.sqrt(ops.sum(ops.square(features), axis=-1, keepdims=True))
 
 
 def _sample(variables):

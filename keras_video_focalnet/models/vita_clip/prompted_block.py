@@ -140,22 +140,26 @@ class PromptedBlock(keras.layers.Layer):
             return []
         batch, frames, _, channels = ops.shape(inputs)
         group = self.num_frames
-        # Four axes throughout: phones' GPUs add no tensors of different ranks.
-        u = self.cls_proj(ops.reshape(inputs[:, :, :1], (-1, 1, group, channels)))
+        # Four axes throughout, and frames on the second: phones' GPUs add no tensors of different ranks, and LiteRT's
+        # converter takes leading ones off a constant.
+        u = self.cls_proj(ops.reshape(inputs[:, :, :1], (-1, group, 1, channels)))
         prompts = []
         if self.local:
-            prompts.append(u + ops.cast(ops.expand_dims(ops.convert_to_tensor(self.local_prompts), 0), u.dtype))
+            local = ops.reshape(ops.convert_to_tensor(self.local_prompts), (1, group, 1, channels))
+            prompts.append(u + ops.cast(local, u.dtype))
         if self.summary:
-            prompts.append(u + self._cast(self.summary_attention(self.summary_norm(u))))
+            tokens = ops.reshape(self.summary_norm(u), (-1, 1, group, channels))
+            prompts.append(u + self._cast(ops.reshape(self.summary_attention(tokens), ops.shape(u))))
         # Both kinds side by side, so that one product projects them.
-        keys_and_values = self.attention.keys_and_values(self.norm1(ops.concatenate(prompts, axis=1)))
+        keys_and_values = self.attention.keys_and_values(self.norm1(ops.concatenate(prompts, axis=2)))
         pairs = []
         if self.local:
             # Every frame of a group sees those of all.
+            own = [ops.reshape(part[:, :, :1], (-1, 1, group, channels)) for part in keys_and_values]
             shape = (batch, frames, group, channels)
-            pairs.append([ops.reshape(ops.tile(part[:, :1], (1, group, 1, 1)), shape) for part in keys_and_values])
+            pairs.append([ops.reshape(_repeated(part, group), shape) for part in own])
         if self.summary:
-            pairs.append([ops.reshape(part[:, -1:], (batch, frames, 1, channels)) for part in keys_and_values])
+            pairs.append([ops.reshape(part[:, :, -1:], (batch, frames, 1, channels)) for part in keys_and_values])
         return pairs
 
     def _cast(self, x):
@@ -197,6 +201,12 @@ class PromptedBlock(keras.layers.Layer):
         return {**super().get_config(), **config, "quantized": quantized_layers(self)}
 
 
+def _repeated(part, count):
+    """Tokens `(batch, 1, tokens, channels)` for each of `count` frames, by an operation that phones' GPUs have."""
+    return ops.concatenate([part] * count, axis=1)
+
+
 def _for_all_frames(part, inputs):
     """What is the same for all frames, `(1, 1, prompts, channels)`, for each frame of each clip."""
-    return ops.broadcast_to(part, (*ops.shape(inputs)[:2], *part.shape[2:]))
+    part = _repeated(part, inputs.shape[1])
+    return part if inputs.shape[0] == 1 else ops.broadcast_to(part, (ops.shape(inputs)[0], *part.shape[1:]))
