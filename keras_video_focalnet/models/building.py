@@ -33,8 +33,8 @@ Args:
     input_shape: `(frames, height, width, 3)`, default {shape} or what the weights were trained on; frames may be
         None.
     pooling: Without the classifier: None, "avg" or "max", see `{model}`.
-    classes: Number of classes; None means the weights' own count, else {classes}. Where it differs from the weights'
-        count, all but the classifier is loaded, with a warning.
+    classes: Number of classes; None means the weights' own count, else {classes}. Where it differs from the
+        weights' count, all but the classifier is loaded, with a warning.
     classifier_activation: Activation of the classifier; None gives logits. By default that of the file of a whole
         model or of a training run, `"sigmoid"` where clips had several labels, else `"softmax"`.
     include_preprocessing: True takes pixels of 0 to 255, False takes what
@@ -86,7 +86,7 @@ def builder(
             name=entry.name,
             model=architecture.__name__,
             shape=entry.input_shape,
-            classes=own["classes"].default,
+            classes=own["classes"].default or "that of class names",
             published=f"default {entry.weights!r}; `list_models()` tells which exist",
         )
         function.preset = preset

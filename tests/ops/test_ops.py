@@ -9,7 +9,7 @@ import pytest
 from keras_video_focalnet.ops.autodiff.formulation import force
 from keras_video_focalnet.ops.autodiff.fusion import sums_in_one_pass
 from keras_video_focalnet.ops.gated_sum import gated_sum
-from keras_video_focalnet.ops.gelu import gelu
+from keras_video_focalnet.ops.gelu import gelu, quick_gelu
 from keras_video_focalnet.ops.layer_norm import layer_norm
 from keras_video_focalnet.ops.linear import linear
 from tests.gradients import values_and_gradients
@@ -39,12 +39,13 @@ def test_linear(shape, forced):
     x, kernel, bias = rng.normal(size=shape), rng.normal(size=(4, 6)), rng.normal(size=6)
     with force(**forced):
         check(linear, lambda x, kernel, bias: x @ kernel + bias, x, kernel, bias)
-        activated = run(lambda *a: linear(*a, activate=True), x, kernel, bias)
-    np.testing.assert_allclose(activated, run(gelu, x @ kernel + bias), atol=2e-5)
+        for kind, function in ((True, gelu), ("quick_gelu", quick_gelu)):
+            activated = run(lambda *a, kind=kind: linear(*a, activate=kind), x, kernel, bias)
+            np.testing.assert_allclose(activated, run(function, x @ kernel + bias), atol=2e-5)
 
 
 @pytest.mark.skipif(not onednn_is_there(), reason="oneDNN's product is a formulation of PyTorch's, on x86")
-@pytest.mark.parametrize("activate", [False, True])
+@pytest.mark.parametrize("activate", [False, True, "quick_gelu"])
 def test_linear_without_gradients(activate):
     import torch
 
@@ -56,7 +57,13 @@ def test_linear_without_gradients(activate):
     unit, wanted = 2.0**-24, x @ kernel + bias
     # Each of 4 products and the bias is rounded at most 5 times, in any order of summation.
     bound = 5.001 * unit * (np.abs(x) @ np.abs(kernel) + np.abs(bias))
-    if activate:
+    if activate == "quick_gelu":
+        # Its slope is at most 1.1. The kernel and bias are rounded once more where they are scaled, and so is the
+        # result where it is scaled back; the sigmoid's exponential is within 1e-6 of itself in every library.
+        share = 1 / (1 + np.exp(-1.702 * wanted))
+        bound = 1.1 * bound * 6 / 5 + np.abs(wanted) * share * (1e-6 + 5 * unit)
+        wanted = wanted * share
+    elif activate:
         # The slope of GELU is at most 1.13. The error function itself is within 2.5e-7 in every library.
         cumulative = 0.5 * (1 + np.vectorize(math.erf)(wanted / math.sqrt(2)))
         bound = 1.13 * bound + np.abs(wanted) * (1.25e-7 + 5 * unit * cumulative)
@@ -163,3 +170,20 @@ def test_gelu_is_the_exact_one(erf):
     # The tanh approximation is off by 5e-4 here.
     with force(erf=erf):
         np.testing.assert_allclose(run(gelu, x), wanted, atol=2e-6)
+
+
+def test_quick_gelu():
+    x = np.linspace(-12, 12, 241)
+    share = 1 / (1 + np.exp(-1.702 * x))
+    np.testing.assert_allclose(run(quick_gelu, x), x * share, atol=2e-6)
+    wanted = share * (1 + 1.702 * x * (1 - share))
+    for jit_compile in (False, True):
+        _, (gradient,) = values_and_gradients(quick_gelu, [x.astype("float32")], np.ones(241, "float32"), jit_compile)
+        np.testing.assert_allclose(gradient, wanted, atol=2e-6)
+
+
+def test_quick_gelu_of_large_numbers_in_half_precision():
+    for dtype in ("float16", "bfloat16"):
+        given = quick_gelu(keras.ops.convert_to_tensor([-1000.0, 0.0, 1000.0], dtype=dtype))
+        assert keras.backend.standardize_dtype(given.dtype) == dtype
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(keras.ops.cast(given, "float32")), [0, 0, 1000])

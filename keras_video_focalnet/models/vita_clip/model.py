@@ -44,7 +44,8 @@ _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27
 class VitaCLIP(VideoClassifier):
     """Vita-CLIP as a functional model: CLIP's vision tower on every frame with prompts, and CLIP's text tower.
 
-    A score tells how like the clip's feature is to that of a class's name. What comes from CLIP is frozen; prompts, the
+    It is that of Wasim et al., "Vita-CLIP: Video and text adaptive CLIP via Multimodal Prompting", CVPR 2023. A score
+    tells how like the clip's feature is to that of a class's name. What comes from CLIP is frozen; prompts, the
     attention of summaries, times, the learned context of the names and the scale train (`trains`). Text features are
     computed once and kept for everything but training, see `text_features`.
 
@@ -486,5 +487,8 @@ def _check_templates(templates):
 
 @builder(VitaCLIP, BUILDERS, name="vita_clip_b")
 def VitaCLIPB(*args, **kwargs) -> VitaCLIP:
-    """Vita-CLIP on CLIP ViT-B/16: 186.9 M parameters for 400 classes, 30.2 M of them train; 149.3 GMAC a clip."""
+    """Vita-CLIP on CLIP ViT-B/16: 186.9 M parameters for 400 classes, 30.2 M of them train; 149.3 GMAC a clip.
+
+    `class_names` are what the classes are called: `VitaCLIPB(class_names=["opening a door", "closing a door"])`.
+    """
     return VitaCLIPB.build(*args, **kwargs)
