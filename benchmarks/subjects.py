@@ -127,9 +127,9 @@ def clip_of(subject, name, batch, frames=None, size=224):
 def our_model(name, frames=None, size=224, **options):
     """Our model with random weights, from normalized clips to logits."""
     builder = registry.find_family(name).function(registry.find_builder(name))
+    options = {"classes": CLASSES, **options}
     return builder(
         weights=None,
-        classes=CLASSES,
         input_shape=(frames or frames_of(name), size, size, 3),
         include_preprocessing=False,
         classifier_activation=None,
@@ -295,6 +295,21 @@ def _peer_inference(model, clip, mode, device):
             return joined(heads_of(forward(tensor))).float().cpu().numpy()
 
     return infer
+
+
+def build_prompting(subject, name, batch, trains, classes):
+    """A function that does one step of AdamW on a model that knows names, of which what `trains` says trains."""
+    import keras
+
+    from keras_video_focalnet.labels import load_labels
+
+    names = load_labels("k400")[:classes]
+    model = our_model(name, classes=classes, class_names=names, trains=trains)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(4e-4, weight_decay=0.05), loss, jit_compile=subject.mode == "xla")
+    clip, labels = clip_of(subject, name, batch), np.arange(batch) % classes
+    clip, labels = keras.ops.convert_to_tensor(clip), keras.ops.convert_to_tensor(labels)
+    return lambda: float(model.train_on_batch(clip, labels))
 
 
 def build_training(subject, name, batch, device="cpu", frames=None, size=224, rematerialize=False):
