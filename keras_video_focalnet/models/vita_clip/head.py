@@ -189,7 +189,8 @@ class VitaCLIPHead(keras.layers.Layer):
         if texts.learned is not None:
             learned = ops.convert_to_tensor(texts.learned[rows])
             ctx = ops.convert_to_tensor(self.ctx)
-            ctx = ctx if self.shares_context else ctx[rows]
+            if not self.shares_context and learned.shape[0] < self.classes:
+                ctx = ops.take(ctx, np.arange(self.classes)[rows], axis=0)
             # Exactly a vector or zeros: a row of the matrix has one 1 or none.
             placed = ops.matmul(ops.cast(learned, ctx.dtype), ctx)
             blank = ops.cast(1.0 - ops.sum(learned, axis=-1, keepdims=True), vectors.dtype)
