@@ -146,6 +146,8 @@ def test_every_format(hub, tmp_path):
     [
         (("z.pth", "model.keras", "model.weights.h5", "model.safetensors"), "model.safetensors"),
         (("a.safetensors", "model.keras", "model.weights.h5"), "model.weights.h5"),
+        (("tf_model.h5", "flax_model.msgpack", "pytorch_model.bin", "model.safetensors"), "model.safetensors"),
+        (("tf_model.h5", "flax_model.msgpack", "pytorch_model.bin"), "pytorch_model.bin"),
         (("a.safetensors", "model.keras"), "model.keras"),
         (("readme.md", "a.safetensors", "config.json", "folder/b.safetensors"), "a.safetensors"),
     ],
@@ -154,7 +156,8 @@ def test_the_file_that_is_taken_where_none_is_named(hub, tmp_path, names, chosen
     content = as_safetensors(tmp_path)
     model().save_weights(tmp_path / "m.weights.h5")
     model().save(tmp_path / "m.keras")
-    made = {"model.weights.h5": "m.weights.h5", "model.keras": "m.keras"}
+    shutil.copy(golden("micro") / "checkpoint.pth", tmp_path / "m.bin")
+    made = {"model.weights.h5": "m.weights.h5", "model.keras": "m.keras", "pytorch_model.bin": "m.bin"}
     hub.publish(REPOSITORY, {name: (tmp_path / made[name]).read_bytes() if name in made else content for name in names})
     assert open_weights(None, f"hf://{REPOSITORY}").origin == f"hf://{REPOSITORY}/{chosen}"
     # The cache answers the same.
