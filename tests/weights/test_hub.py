@@ -21,7 +21,7 @@ from keras_video_focalnet.weights.errors import WeightsDownloadError, WeightsFil
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 from tests.golden import golden
 from tests.states import open_weights, state_of
-from tests.weights.fake_hub import FakeHub
+from tests.weights.fake_hub import FakeHub, use
 from tests.weights.served import digest
 
 LABELS = ["ä", *"bcdefghi"]
@@ -31,18 +31,8 @@ REPOSITORY = "me/motion"
 
 @pytest.fixture(autouse=True)
 def hub(tmp_path, monkeypatch):
-    """A hub and a cache of the test's own; the library reads its settings once, so they are set in it."""
     with FakeHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.base)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.base + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.delenv(download.OFFLINE_VARIABLE, raising=False)
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.setenv(name, "127.0.0.1")
+        use(hub, monkeypatch, tmp_path / "hub")
         yield hub
 
 
