@@ -64,13 +64,13 @@ class ContextSlot(Slot):
     """The place of a learned context.
 
     Attributes:
-        names: What the classes are called.
+        names: What the classes are called, or None where they have numbers alone.
         suffix_ids: The ids that follow each class's context, in the reference's order.
         words: The ids that the context starts from, or None.
         shared: Whether all classes have the same.
     """
 
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
     suffix_ids: np.ndarray | None = None
     words: tuple[int, ...] | None = None
     shared: bool = False
@@ -147,8 +147,7 @@ def _head_slots(head):
     if head.ctx is not None:
         (texts,) = head.texts
         shape = tuple(head.ctx.shape)
-        names = head.class_names or tuple(map(str, range(head.classes)))
-        known = names, texts.suffix_ids, texts.words, head.shares_context
+        known = head.class_names, texts.suffix_ids, texts.words, head.shares_context
         slots[CONTEXT] = ContextSlot(head.ctx, shape, tuple(range(len(shape))), *known)
     features = head.kept.features
     named = head.textual is not None and head.class_names is not None
@@ -268,6 +267,11 @@ def _check_same_names(slot, suffix, embedding):
         raise WeightsFileError(
             f"the checkpoint's learned context is of (classes, tokens behind it, channels)={np.shape(suffix)}, the "
             f"model's of {needed}. {remedy}"
+        )
+    if slot.names is None:
+        raise WeightsFileError(
+            f"the checkpoint's learned context is of {needed[0]} names, and the model was built without class_names. "
+            f"{remedy}"
         )
     same = (np.asarray(embedding)[slot.suffix_ids] == suffix).all(axis=(1, 2))
     if not same.all():
