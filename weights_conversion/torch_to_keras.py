@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 
 TARGETS = (".keras", ".weights.h5")
-DRIVE = "https://drive.google.com/file/d/{}/view"
 
 
 def convert(
@@ -103,7 +102,7 @@ def _list_checkpoints(context, parameter, wanted):
     from keras_video_focalnet.models import registry
 
     for entry in registry.entries():
-        for address in (entry.url, entry.google_drive and DRIVE.format(entry.google_drive)):
+        for address in (entry.url, entry.page):
             if address:
                 click.echo(f"{entry.architecture}/{entry.name}  {address}")
     context.exit()

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 class DataSet:
     """A data set that weights are published for, with its name in words and further names that it is known by.
 
-    `file` is the file of its class names in this folder, without the ending; None where there is no such file.
+    `classes` is None where it has none, but texts. `file` is the file of its class names in this folder, without the
+    ending; None where there is no such file.
     """
 
     long_name: str
     aliases: tuple[str, ...]
-    classes: int
+    classes: int | None
     file: str | None
 
 
@@ -29,6 +30,8 @@ DATA_SETS: dict[str, DataSet] = {
     "activitynet": DataSet("ActivityNet-1.3", ("anet", "activitynet1.3", "anet1.3"), 200, "activitynet"),
     "imagenet": DataSet("ImageNet-1K", ("imagenet1k", "in1k"), 1000, None),
     "camera_motion": DataSet("Camera motion", ("cameramotion",), 9, "camera_motion"),
+    # The images and texts of the web that OpenAI's CLIP was trained on.
+    "clip": DataSet("Images with texts", ("openai", "wit400m"), None, None),
 }
 
 

@@ -21,6 +21,7 @@ from keras_video_focalnet.models.inputs import NORMALIZATION
 from keras_video_focalnet.models.kept import refresh_kept
 from keras_video_focalnet.models.preprocessing import Preprocessing
 from keras_video_focalnet.utils.checks import check_choice, fail
+from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.slots import Slot, State, load_into_slots, state_of_slots
 from keras_video_focalnet.weights.wrappers import without_prefix
 
@@ -132,7 +133,10 @@ class Network:
         """Move a state into the network, see `VideoClassifier.load_state`."""
         slots, architecture = self.slots(), self.architecture
         state = without_prefix(state, slots)
-        state, missing = architecture.complete_state(slots, state, **{**architecture.load_options, **options})
+        try:
+            state, missing = architecture.complete_state(slots, state, **{**architecture.load_options, **options})
+        except WeightsFileError as error:
+            raise WeightsFileError(f"{origin}: {error}") from error
         keep = [name for name in missing if name not in state]
         names = {"model_name": self.model.name, "classifier": architecture.classifier_tensors}
         left = load_into_slots(slots, state, origin, keep=keep, **names)

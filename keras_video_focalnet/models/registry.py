@@ -75,7 +75,8 @@ class Entry:
         gmac: Multiply-adds in 10^9 of one view of `input_shape`; None: not counted here.
         top1: Accuracy in percent that the paper of the architecture reports; None: it reports none.
         views: `(clips, crops)` a video that `top1` is the mean of; None: no `top1`.
-        url: Address of the published file, `https://...` or `hf://user/repo/file`; None: it ships with the package.
+        url: Address of the published file, `https://...`, `hf://user/repo/file` or, of the file that is chosen there,
+            `hf://user/repo`; None: it ships with the package, or is on Google Drive alone.
         bundled: Path of the file inside the package; None: it is downloaded.
         licence: Licence of the published file.
         source: Who made the file.
@@ -108,8 +109,13 @@ class Entry:
 
     @property
     def file_name(self) -> str:
-        """Name of the published or bundled file."""
-        return self.bundled.name if self.bundled else PurePosixPath(urlsplit(self.url).path).name
+        """Name of the published or bundled file, or of the repository that it is chosen in; "" where it is unknown."""
+        return self.bundled.name if self.bundled else PurePosixPath(urlsplit(self.url or "").path).name
+
+    @property
+    def page(self) -> str | None:
+        """Address of the page on Google Drive where a person can download the authors' own file; None: it has none."""
+        return f"https://drive.google.com/file/d/{self.google_drive}/view" if self.google_drive else None
 
     @property
     def cache_name(self) -> str:

@@ -27,7 +27,8 @@ SCHEME = "hf://"
 # Keras writes these two beside each other for `model.save("hf://user/repository")`.
 KERAS_WEIGHTS = "model.weights.h5"
 KERAS_CONFIG = "config.json"
-PREFERRED_FILES = ("model.safetensors", KERAS_WEIGHTS, "model.keras")
+# What Transformers writes is called so too, and beside its old files lie those of other frameworks.
+PREFERRED_FILES = ("model.safetensors", KERAS_WEIGHTS, "model.keras", "pytorch_model.bin")
 
 _ADDRESS = re.compile(r"(?P<repository>hf://(?P<name>[^/@#?]+/[^/@#?]+)(@(?P<revision>[^/#?]+))?)(/(?P<file>[^#?]*))?")
 _CACHE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)

@@ -14,7 +14,7 @@ import numpy as np
 from keras_video_focalnet.labels import load_labels
 from keras_video_focalnet.weights import download, hub
 from keras_video_focalnet.weights.addresses import without_secret
-from keras_video_focalnet.weights.errors import WeightsFileError, named_errors
+from keras_video_focalnet.weights.errors import WeightsDownloadError, WeightsFileError, named_errors
 from keras_video_focalnet.weights.formats import is_path, weights_format
 from keras_video_focalnet.weights.keras3_file import MAX_CONFIG_BYTES, check_labels, parse_config, read_keras3_variables
 from keras_video_focalnet.weights.run_folder import find_weights, is_numbered, numbered, read_run
@@ -35,6 +35,7 @@ class Published(Protocol):
     labels: str | None
     url: str | None
     bundled: Path | None
+    page: str | None
     sha256: str | None
     cache_name: str
 
@@ -112,6 +113,11 @@ def open_weights(weights: str | os.PathLike | None, layout: Layout = Layout()) -
     labels = None if entry.labels is None else tuple(load_labels(entry.labels))
     if entry.bundled:
         return Weights(f"{entry.architecture}/{entry.name}", read_safetensors(entry.bundled), labels)
+    if entry.url is None:
+        raise WeightsDownloadError(
+            f"weights={text!r}: {entry.architecture}/{entry.name} is on Google Drive alone, from which no program may "
+            f"fetch it. Open {entry.page} in a browser, download the file, and pass its path as weights."
+        )
     return _fetch(entry.url, layout, labels, file_name=entry.cache_name, sha256=entry.sha256)
 
 

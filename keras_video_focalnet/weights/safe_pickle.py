@@ -68,6 +68,9 @@ class Placeholder:
     def add(self, value):
         """Ignores the value."""
 
+    def set_state(self, state):
+        """Ignores the state."""
+
     def __repr__(self) -> str:
         """Shows the name."""
         return f"Placeholder({self.name!r})"
@@ -207,8 +210,10 @@ class SafeUnpickler(pickle._Unpickler):
         self.stack[-1] = self._call(self.stack[-1], args)
 
     def load_build(self):
-        """BUILD sets state; nothing here has any."""
-        self.stack.pop()
+        """BUILD sets state, which plain containers do not have."""
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Placeholder):
+            self.stack[-1].set_state(state)
 
     def load_setitem(self):
         """SETITEM stores one item of a dictionary."""

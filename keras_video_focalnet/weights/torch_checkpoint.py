@@ -2,7 +2,8 @@
 
 `torch.save` writes a zip archive: `data.pkl` describes the objects, each tensor as a view (offset, size, stride) of a
 storage, and `data/N` holds the bytes of storage N. Before version 1.6 it wrote one stream: a few pickles, the object,
-the list of storages, then the bytes of each. Both are read here with an allow-listed unpickler (see `safe_pickle`).
+the list of storages, then the bytes of each. Both are read here with an allow-listed unpickler (see `safe_pickle`), and
+so are the archives of `torch.jit.save`, whose modules' tensors alone are read (see `torch_script`).
 Nothing is trusted: every view is checked against its storage, every storage against the file, and the sum of what is
 read against the file's size.
 """
@@ -21,6 +22,7 @@ from keras_video_focalnet.weights.errors import WeightsFileError, named_errors
 from keras_video_focalnet.weights.files import DESCRIPTIONS, HEAD_BYTES, sniff_bytes
 from keras_video_focalnet.weights.safe_pickle import MAX_PICKLE_BYTES, BoundedReader, Placeholder
 from keras_video_focalnet.weights.torch_pickle import CheckpointUnpickler, ScalarType, Storage, Tensor, is_size
+from keras_video_focalnet.weights.torch_script import ScriptObject, module_entries
 from keras_video_focalnet.weights.wrappers import COUNTERS
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -145,16 +147,17 @@ def _native(array: np.ndarray, scalar_type: ScalarType) -> np.ndarray:
 
 
 def read_torch_checkpoint(path: str | os.PathLike) -> Any:
-    """Reads everything that a `torch.save` file holds."""
+    """Reads everything that a `torch.save` file holds; of an archive of `torch.jit.save`, the tensors by name."""
     return _with_checkpoint(path, lambda checkpoint: checkpoint.resolve(checkpoint.root, {}))
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads the parameters of a model from a `torch.save` file, and nothing else of it.
+    """Reads the parameters of a model from a file of `torch.save` or `torch.jit.save`, and nothing else of it.
 
     The parameters are looked for under the keys of `STATE_KEYS` in their order, then at the top, then under those of
     `AVERAGE_KEYS`; the prefix `module.` that data-parallel training adds is taken off. Optimizer state and the like is
-    skipped without being read.
+    skipped without being read. A TorchScript archive gives every tensor that its modules hold: parameters, buffers, and
+    other attributes, which it does not tell apart.
     """
     return _with_checkpoint(path, _state)
 
@@ -244,7 +247,7 @@ def _open_zip(checkpoint: _Checkpoint, file_bytes: int):
         parts = name.split("/")
         if name.startswith("/") or "\\" in name or ".." in parts or name in spans:
             raise WeightsFileError(f"archive member {name[:100]!r} is not one that torch.save writes; {_AGAIN}")
-        spans[name] = _span(checkpoint.file, member, file_bytes)
+        spans[name] = (0, 0) if _is_program(name) else _span(checkpoint.file, member, file_bytes)
     pickles = [name for name in spans if name.split("/")[-1] == "data.pkl" and name.count("/") <= 1]
     if len(pickles) != 1:
         raise WeightsFileError("not a PyTorch checkpoint: a zip archive without data.pkl; give a file of torch.save")
@@ -259,6 +262,14 @@ def _open_zip(checkpoint: _Checkpoint, file_bytes: int):
         checkpoint.byte_order = "<" if order == b"little" else ">"
     data = _bytes(checkpoint.file, spans[pickles[0]], MAX_PICKLE_BYTES)
     checkpoint.root = CheckpointUnpickler(BoundedReader(io.BytesIO(data), len(data))).load()
+    if isinstance(checkpoint.root, ScriptObject):
+        checkpoint.root = module_entries(checkpoint.root, Tensor)
+
+
+def _is_program(name: str) -> bool:
+    """Tells whether a member is of a TorchScript archive's program, which may be compressed and is never read."""
+    _, _, inside = name.partition("/")
+    return inside.startswith("code/")
 
 
 def _span(file: BinaryIO, member: zipfile.ZipInfo, file_bytes: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.safe_pickle import BoundedReader, Builder, Placeholder, SafeUnpickler
+from keras_video_focalnet.weights.torch_script import SCRIPT_CLASSES, ScriptObject
 
 _MAX_KEY_LENGTH = 100
 
@@ -142,6 +143,12 @@ class CheckpointUnpickler(SafeUnpickler):
         """Reads the pickle that begins where `file` stands."""
         super().__init__(file, _NAMES)
         self.itemsizes: dict[str, int] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Gives what stands for a name; of a TorchScript archive's own class, what keeps an object's attributes."""
+        found = super().find_class(module, name)
+        of_script = module == SCRIPT_CLASSES or module.startswith(f"{SCRIPT_CLASSES}.")
+        return ScriptObject(module, name) if of_script else found
 
     def persistent_load(self, pid: Any) -> Any:
         """Describes the storage that a persistent id names."""

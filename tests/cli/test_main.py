@@ -59,6 +59,6 @@ def test_models_as_a_table_of_80_columns():
     assert result.exit_code == 0
     lines = result.output.splitlines()
     for entry in registry.entries():
-        shown = (entry.name, entry.long_name, str(entry.classes), entry.licence)
+        shown = (entry.name, entry.long_name, str(entry.classes or "-"), entry.licence)
         assert any(all(text in line for text in shown) for line in lines), entry
     assert max(map(len, lines)) <= 80

@@ -44,19 +44,34 @@ def test_addresses():
         *(f"{resnet}resnet{depth}_weights_tf_dim_ordering_tf_kernels_notop.h5" for depth in (50, 101)),
         *(f"{swin}swin_{name}.pth" for name in ("small_patch4_window7_224", "base_patch4_window7_224")),
         f"{swin}swin_large_patch4_window7_224_22kto1k.pth",
+        "hf://openai/clip-vit-base-patch16",
     }
     assert registry.find_entry("base", "ssv2").file_name == "TFVideoFocalNetB_SSV2_8x224.h5"
     cached = [entry.cache_name for entry in registry.entries()]
     assert len(set(cached)) == len(cached)
 
 
-def test_an_entry_is_downloaded_or_bundled():
+def test_an_entry_is_downloaded_or_bundled_or_named_by_a_page():
     for entry in registry.entries():
-        assert (entry.url is None) != (entry.bundled is None)
+        ways = [way is not None for way in (entry.url, entry.bundled, None if entry.url else entry.page)]
+        assert sum(ways) == 1, entry
         assert (entry.top1 is None) == (entry.views is None)
     bundled = registry.find_entry("nano", "camera_motion")
     assert bundled.file_name == "nano_camera_motion.safetensors"
     assert (bundled.classes, bundled.input_shape, bundled.labels) == (9, (8, 64, 64, 3), "camera_motion")
+
+
+def test_vita_clip():
+    """An image model with texts has no classes, and the authors' own file is on Google Drive alone."""
+    authors = registry.find_entry("vita-clip", "Kinetics-400")
+    assert (authors.url, authors.file_name, authors.labels) == (None, "", "kinetics400")
+    assert (authors.parameters, authors.gmac, authors.input_shape) == (186_867_457, 149.30, (8, 224, 224, 3))
+    assert authors.page == "https://drive.google.com/file/d/1vxgNg_lmGBRKNiY4VAy-aiCb-GuOAJNZ/view"
+    clip = registry.find_entry("vita-clip", "clip")
+    assert (clip.classes, clip.labels, clip.input_shape, clip.page) == (None, None, (1, 224, 224, 3), None)
+    assert registry.default_shape("vita-clip", "clip") == (8, 224, 224, 3)
+    assert registry.find_builder("vita-clip").weights is None
+    assert registry.list_models("vita-clip") == ["k400", "clip"]
 
 
 def test_labels_fit_the_classes():
@@ -105,7 +120,7 @@ def test_unknown_names_tell_what_there_is():
 def test_list_models():
     assert registry.list_models("base") == ["k400", "k600", "ssv2", "diving48", "activitynet", "imagenet"]
     assert registry.list_models("nano") == ["camera_motion"]
-    assert len(registry.list_models()) == len(registry.entries()) == 18
+    assert len(registry.list_models()) == len(registry.entries()) == 20
     assert "VideoFocalNetS/k400" in registry.list_models()
 
 

@@ -8,6 +8,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from huggingface_hub import constants
+
+from keras_video_focalnet.weights.download import OFFLINE_VARIABLE
+
 
 class FakeHub:
     """Serves repositories, and takes new commits.
@@ -172,6 +176,19 @@ class FakeHub:
             status, more, content = _error(404, "EntryNotFound")
             return status, {**headers, **more}, content
         return 200, {**headers, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}, content
+
+
+def use(hub, monkeypatch, cache):
+    """Sets a hub and a cache; the library reads its settings once, so they are set in it."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.base)
+    template = hub.base + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv(OFFLINE_VARIABLE, raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
 
 
 def _json(content):

@@ -34,7 +34,7 @@ from keras_video_focalnet.weights.keras3_file import check_keras_file, read_kera
 from keras_video_focalnet.weights.safetensors_file import read_safetensors, read_safetensors_metadata, write_safetensors
 from keras_video_focalnet.weights.torch_checkpoint import read_state_dict, read_torch_checkpoint
 from tests.models.video_focalnet.test_keras2_h5 import Layout
-from tests.weights.torch_files import SIX, Attack, legacy, tensor, write_zip
+from tests.weights.torch_files import SIX, Attack, ScriptModule, legacy, tensor, write_zip
 
 COUNT = 2000
 AT_ONCE = 250
@@ -58,6 +58,7 @@ def _read_index(reader):
 READERS = {
     "zip.pth": (read_state_dict, read_torch_checkpoint),
     "legacy.pth": (read_state_dict, read_torch_checkpoint),
+    "script.pth": (read_state_dict, read_torch_checkpoint),
     "x.safetensors": (read_safetensors, read_safetensors_metadata),
     "x.h5": (read_keras2,),
     "whole.h5": (read_keras2,),
@@ -68,7 +69,7 @@ READERS = {
     "x.keras": (read_keras3_variables, check_keras_file),
 }
 # A format counts as one where it has two kinds of files.
-PART = {name: 0.5 for name in ("zip.pth", "legacy.pth", "x.weights.json", "x_00000.weights.h5")}
+PART = {name: 0.5 for name in ("zip.pth", "legacy.pth", "script.pth", "x.weights.json", "x_00000.weights.h5")}
 
 
 def original(name: str, folder: Path) -> bytes:
@@ -80,6 +81,10 @@ def original(name: str, folder: Path) -> bytes:
         storages = {"0": SIX.tobytes(), "1": SIX.astype("f2").tobytes()}
         if name == "zip.pth":
             write_zip(path, value, storages)
+        elif name == "script.pth":
+            inner = ScriptModule({"weight": views["a.x"], "training": True, "sizes": [1, 2], "config": Attack("true")})
+            module = ScriptModule({"inner": inner, "tied": inner, "scale": views["a.y"]})
+            write_zip(path, module, storages, program=b"class Module(Module):\n  pass\n" * 20)
         else:
             body = b"".join(struct.pack("<q", 6) + content for content in storages.values())
             path.write_bytes(legacy(value, list(storages), body))

@@ -21,7 +21,7 @@ from keras_video_focalnet.weights.errors import WeightsDownloadError, WeightsFil
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 from tests.golden import golden
 from tests.states import open_weights, state_of
-from tests.weights.fake_hub import FakeHub
+from tests.weights.fake_hub import FakeHub, use
 from tests.weights.served import digest
 
 LABELS = ["ä", *"bcdefghi"]
@@ -31,18 +31,8 @@ REPOSITORY = "me/motion"
 
 @pytest.fixture(autouse=True)
 def hub(tmp_path, monkeypatch):
-    """A hub and a cache of the test's own; the library reads its settings once, so they are set in it."""
     with FakeHub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.base)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.base + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.delenv(download.OFFLINE_VARIABLE, raising=False)
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.setenv(name, "127.0.0.1")
+        use(hub, monkeypatch, tmp_path / "hub")
         yield hub
 
 
@@ -146,6 +136,8 @@ def test_every_format(hub, tmp_path):
     [
         (("z.pth", "model.keras", "model.weights.h5", "model.safetensors"), "model.safetensors"),
         (("a.safetensors", "model.keras", "model.weights.h5"), "model.weights.h5"),
+        (("tf_model.h5", "flax_model.msgpack", "pytorch_model.bin", "model.safetensors"), "model.safetensors"),
+        (("tf_model.h5", "flax_model.msgpack", "pytorch_model.bin"), "pytorch_model.bin"),
         (("a.safetensors", "model.keras"), "model.keras"),
         (("readme.md", "a.safetensors", "config.json", "folder/b.safetensors"), "a.safetensors"),
     ],
@@ -154,7 +146,8 @@ def test_the_file_that_is_taken_where_none_is_named(hub, tmp_path, names, chosen
     content = as_safetensors(tmp_path)
     model().save_weights(tmp_path / "m.weights.h5")
     model().save(tmp_path / "m.keras")
-    made = {"model.weights.h5": "m.weights.h5", "model.keras": "m.keras"}
+    shutil.copy(golden("micro") / "checkpoint.pth", tmp_path / "m.bin")
+    made = {"model.weights.h5": "m.weights.h5", "model.keras": "m.keras", "pytorch_model.bin": "m.bin"}
     hub.publish(REPOSITORY, {name: (tmp_path / made[name]).read_bytes() if name in made else content for name in names})
     assert open_weights(None, f"hf://{REPOSITORY}").origin == f"hf://{REPOSITORY}/{chosen}"
     # The cache answers the same.

@@ -49,6 +49,13 @@ class Pickler(pickle._Pickler):
         self.save(tuple(args))
         self.write(pickle.REDUCE)
 
+    def save_script_module(self, module):
+        self.save_attribute(Attribute("__torch__.some", module.name))
+        self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)
+        self.memoize(module)
+        self.save(module.attributes)
+        self.write(pickle.BUILD)
+
     dispatch[Attribute] = save_attribute
 
 
@@ -56,7 +63,15 @@ class Call(tuple):
     """A function and its arguments, for hand-made pickles."""
 
 
+class ScriptModule:
+    """A module of a TorchScript archive, for hand-made pickles."""
+
+    def __init__(self, attributes, name="Module"):
+        self.attributes, self.name = attributes, name
+
+
 Pickler.dispatch[Call] = Pickler.save_call
+Pickler.dispatch[ScriptModule] = Pickler.save_script_module
 
 
 def pickled(value, protocol=2):
@@ -73,13 +88,18 @@ def tensor(key, size, stride, offset=0, kind="FloatStorage", count=6):
 ORDERED_DICT = Attribute("collections", "OrderedDict")
 
 
-def write_zip(path, value, storages, folder="any", byteorder=b"little", compression=zipfile.ZIP_STORED, raw=None):
+def write_zip(
+    path, value, storages, folder="any", byteorder=b"little", compression=zipfile.ZIP_STORED, raw=None, program=None
+):
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr(f"{folder}/data.pkl", pickled(value) if raw is None else raw)
         if byteorder is not None:
             archive.writestr(f"{folder}/byteorder", byteorder)
         for key, data in storages.items():
             archive.writestr(f"{folder}/data/{key}", data)
+        if program is not None:
+            archive.writestr(f"{folder}/code/__torch__/some.py", program, zipfile.ZIP_DEFLATED)
+            archive.writestr(f"{folder}/constants.pkl", pickled(()))
     return path
 
 

@@ -122,7 +122,7 @@ def test_commands_print_their_report(tmp_path):
 def test_the_list_names_every_published_checkpoint():
     listed = CliRunner().invoke(torch_to_keras.main, ["--list"]).output
     assert "VideoFocalNetT/k400  https://drive.google.com/file/d/1wsUjJbPVQd7pf-OocD9mVU8pak0gdBTP/view\n" in listed
-    assert listed.count("drive.google.com") == 7
+    assert listed.count("drive.google.com") == 8
 
 
 def test_other_logits_fail_and_leave_the_target_as_it_was(tmp_path, monkeypatch):

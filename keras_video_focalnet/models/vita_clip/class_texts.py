@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, encode, tokenize
+from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, encode, shown, tokenize
 from keras_video_focalnet.utils.checks import fail
 
 POSITIONS = ("end", "middle", "front")
@@ -93,9 +93,9 @@ def _tokenized(texts, names):
     except ValueError as error:
         longest = max(range(len(texts)), key=lambda place: len(encode(texts[place])))
         raise ValueError(
-            f"class_names[{longest}]={names[longest]!r} is too long: with its start, its end and what stands around "
-            f"it, it has {len(encode(texts[longest])) + 2} tokens of {CONTEXT_LENGTH}; shorten the name, the template "
-            "or the context."
+            f"class_names[{longest}]={shown(names[longest])} is too long: with its start, its end and what stands "
+            f"around it, it has {len(encode(texts[longest])) + 2} tokens of {CONTEXT_LENGTH}; shorten the name, the "
+            "template or the context."
         ) from error
 
 

@@ -430,11 +430,11 @@ def check_names(
         if blank is not None:
             raise fail("class_names", "names that say something", blank)
         plain = [" ".join(name.replace("_", " ").split()).lower() for name in names]
-        twice = next((name for place, name in enumerate(plain) if name in plain[:place]), None)
-        if twice is not None:
+        again = next((place for place, name in enumerate(plain) if name in plain[:place]), None)
+        if again is not None:
             raise ValueError(
-                f"class_names has {twice!r} twice, upper and lower case being the same; two classes of one name cannot "
-                "be told apart, so name each once."
+                f"class_names has {names[plain.index(plain[again])]!r} twice, at last as {names[again]!r}, where case, "
+                "spaces and underscores are the same; two classes of one name cannot be told apart, so name each once."
             )
     if classes is None:
         if names is None:
@@ -450,7 +450,8 @@ def check_names(
             "classes apart; pass a list of names."
         )
     if names is not None and len(names) != classes:
-        raise ValueError(f"labels has {len(names)} names but classes={classes}; pass one name a class.")
+        argument = "labels" if class_names is None else "class_names"
+        raise ValueError(f"{argument} has {len(names)} names but classes={classes}; pass one name a class.")
     return names, classes
 
 
@@ -464,7 +465,9 @@ def _named(argument):
 
 
 def _check_prompts(prompts):
-    given = (prompts,) if isinstance(prompts, str) else tuple(prompts or ())
+    given = (prompts,) if isinstance(prompts, str) or not isinstance(prompts, Iterable) else tuple(prompts)
+    if given == (None,):
+        return ()
     for kind in given:
         check_choice("prompts", kind, PROMPTS)
     return tuple(kind for kind in PROMPTS if kind in given)
@@ -479,7 +482,7 @@ def _check_words(words):
 
 
 def _check_templates(templates):
-    given = (templates,) if isinstance(templates, str) else tuple(templates)
+    given = (templates,) if isinstance(templates, str) or not isinstance(templates, Iterable) else tuple(templates)
     if not given:
         raise fail("templates", 'at least one text with "{}"', templates)
     return tuple(check_template("templates", template) for template in given)

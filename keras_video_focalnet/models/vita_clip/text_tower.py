@@ -13,7 +13,7 @@ from keras_video_focalnet.layers.initializers import NumpyFanInUniform, NumpyNor
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, VOCABULARY_SIZE
-from keras_video_focalnet.utils.checks import check_integer
+from keras_video_focalnet.utils.checks import check_integer, fail
 
 
 @saved_as("TextBlock")
@@ -110,6 +110,8 @@ class TextTower(keras.layers.Layer):
         super().__init__(**kwargs)
         self.embed_dim = check_integer("text_dim", embed_dim, minimum=1)
         self.num_heads = check_integer("text_heads", num_heads, minimum=1)
+        if embed_dim % num_heads:
+            raise fail("text_heads", f"a divisor of text_dim={embed_dim}", num_heads)
         self.depth = check_integer("text_depth", depth, minimum=1)
         self.projection_dim = check_integer("projection_dim", projection_dim, minimum=1)
         self.trains = trains

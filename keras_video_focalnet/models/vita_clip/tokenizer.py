@@ -88,7 +88,7 @@ def tokenize(texts: str | Iterable[str], context_length: int = CONTEXT_LENGTH, t
         if len(ids) > room and not truncate:
             raise ValueError(
                 f"texts[{index}] must have at most {room} tokens, as context_length={length} counts start and end too, "
-                f"received the {len(ids)} tokens of {_shown(text)}; cut it with truncate=True."
+                f"received the {len(ids)} tokens of {shown(text)}; cut it with truncate=True."
             )
         ids = [START, *ids[:room], END]
         row[: len(ids)] = ids
@@ -132,7 +132,7 @@ def _encode(name, text):
 def _clean(text: str) -> str:
     """A text as it is split: mended, without HTML entities, with single spaces, in lower case."""
     if not _PLAIN.fullmatch(text):
-        require(f"The text {_shown(text)}, which is not printable ASCII without ampersands,", "text", "ftfy")
+        require(f"The text {shown(text)}, which is not printable ASCII without ampersands,", "text", "ftfy")
         import ftfy
 
         text = ftfy.fix_text(text)
@@ -208,6 +208,6 @@ def _merges() -> dict[tuple[int, int], int]:
     return merges
 
 
-def _shown(text):
+def shown(text):
     """A text in quotes for a message, without what goes beyond its first signs."""
     return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")

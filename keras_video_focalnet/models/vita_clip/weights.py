@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_video_focalnet.models.network import Network
+from keras_video_focalnet.models.vita_clip.checkpoint_options import check_options
 from keras_video_focalnet.models.vita_clip.tokenizer import START
 from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.slots import Slot, State, dense_slots, norm_slots, vector_slot
@@ -20,6 +21,8 @@ _PREFIX, _SUFFIX = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
 # What the classifier holds, also where a Keras file names it by the layer.
 _OF_THE_HEAD = ("textual.", "prompt_learner.", TEXT_FEATURES, "logit_scale", "visual.proj", "layers/vita_clip_head/")
 # What CLIP does not have.
+# What a file of the vision tower alone need not have.
+_BESIDE_THE_TOWER = re.compile(r"^textual\.|^visual\.proj$")
 _NOT_OF_CLIP = re.compile(r"time_embed|cls_proj|summary|local_prompts|global_prompts|prompt_learner|logit_scale")
 
 # Patterns of names in other layouts of CLIP, in turn, and what becomes of them.
@@ -50,8 +53,9 @@ _FROM_HUGGING_FACE = (
     (r"^text_model\.encoder\.layers\.(\d+)\.mlp\.fc1\.", r"textual.transformer.resblocks.\1.mlp.c_fc."),
     (r"^text_model\.encoder\.layers\.(\d+)\.mlp\.fc2\.", r"textual.transformer.resblocks.\1.mlp.c_proj."),
 )
-# Sizes and counts that files of CLIP hold beside the weights.
+# Sizes and counts that files of CLIP hold beside the weights, and a mask that follows from them.
 _SIZES = ("input_resolution", "context_length", "vocab_size")
+_MASK = ".attn_mask"
 _POSITION_IDS = ("vision_model.embeddings.position_ids", "text_model.embeddings.position_ids")
 
 
@@ -60,13 +64,13 @@ class ContextSlot(Slot):
     """The place of a learned context.
 
     Attributes:
-        names: What the classes are called.
+        names: What the classes are called, or None where they have numbers alone.
         suffix_ids: The ids that follow each class's context, in the reference's order.
         words: The ids that the context starts from, or None.
         shared: Whether all classes have the same.
     """
 
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
     suffix_ids: np.ndarray | None = None
     words: tuple[int, ...] | None = None
     shared: bool = False
@@ -143,8 +147,7 @@ def _head_slots(head):
     if head.ctx is not None:
         (texts,) = head.texts
         shape = tuple(head.ctx.shape)
-        names = head.class_names or tuple(map(str, range(head.classes)))
-        known = names, texts.suffix_ids, texts.words, head.shares_context
+        known = head.class_names, texts.suffix_ids, texts.words, head.shares_context
         slots[CONTEXT] = ContextSlot(head.ctx, shape, tuple(range(len(shape))), *known)
     features = head.kept.features
     named = head.textual is not None and head.class_names is not None
@@ -203,16 +206,21 @@ def complete_state(slots: Mapping[str, Slot], state: State) -> tuple[State, list
     """
     state = in_own_names(state)
     if TEXT_FEATURES not in slots:
-        return {name: array for name, array in state.items() if not name.startswith(_OF_THE_HEAD)}, []
-    missing: list[str] = []
+        state = {name: array for name, array in state.items() if not name.startswith(_OF_THE_HEAD)}
     of_clip = "visual.cls_token" in state and "visual.time_embed" not in state
+    shapes = {name: np.shape(array) for name, array in state.items()}
+    if "visual.cls_token" in state:
+        check_options({name: slot.reference_shape for name, slot in slots.items()}, shapes, of_clip)
+    missing: list[str] = []
     if of_clip:
-        state.setdefault(
-            "visual.patch_embed.proj.bias", np.zeros(len(state["visual.patch_embed.proj.weight"]), "float32")
-        )
-        missing = [name for name in slots if _NOT_OF_CLIP.search(name) and name not in state]
+        weight = shapes.get("visual.patch_embed.proj.weight", ())
+        state.setdefault("visual.patch_embed.proj.bias", np.zeros(weight[:1], "float32"))
+        left = [_NOT_OF_CLIP]
         if not any(name.startswith("textual.") for name in state):
-            missing += [name for name in slots if name.startswith("textual.")]
+            left.append(_BESIDE_THE_TOWER)
+        missing = [name for name in slots if name not in state and any(part.search(name) for part in left)]
+    if TEXT_FEATURES not in slots:
+        return state, missing
     _complete_context(slots, state, missing, of_clip)
     slot = slots[TEXT_FEATURES]
     of_others = TEXT_FEATURES in state and np.shape(state[TEXT_FEATURES]) != slot.reference_shape
@@ -230,14 +238,14 @@ def _complete_context(slots, state, missing, of_clip):
         # Without a context texts are of the names alone, whatever was learned for others.
         state.pop(CONTEXT, None)
         return
-    if of_clip and slot.words is not None and EMBEDDING in state:
+    if of_clip and slot.words is not None and np.shape(state.get(EMBEDDING)) == slots[EMBEDDING].reference_shape:
         state[CONTEXT] = np.asarray(state[EMBEDDING], "float32")[list(slot.words)]
         missing.remove(CONTEXT)
     if slot.shared or CONTEXT not in state:
         return
-    if suffix is not None and EMBEDDING in state:
+    if suffix is not None and np.shape(state.get(EMBEDDING)) == slots[EMBEDDING].reference_shape:
         _check_same_names(slot, suffix, state[EMBEDDING])
-    found, needed = len(state[CONTEXT]), slot.reference_shape[0]
+    found, needed = np.shape(state[CONTEXT])[0], slot.reference_shape[0]
     if found != needed:
         if TEXT_FEATURES not in state:
             warnings.warn(
@@ -254,10 +262,16 @@ def _check_same_names(slot, suffix, embedding):
         "Pass class_names as it was trained with, and the same number and place of learned vectors; or context=None, "
         "which scores any names by their texts alone."
     )
-    if np.shape(suffix)[:2] != slot.suffix_ids.shape:
+    needed = (*slot.suffix_ids.shape, np.shape(embedding)[1])
+    if np.shape(suffix) != needed:
         raise WeightsFileError(
-            f"the checkpoint's learned context is of {np.shape(suffix)[0]} classes with {np.shape(suffix)[1]} tokens "
-            f"behind it, the model's of {slot.suffix_ids.shape[0]} with {slot.suffix_ids.shape[1]}. {remedy}"
+            f"the checkpoint's learned context is of (classes, tokens behind it, channels)={np.shape(suffix)}, the "
+            f"model's of {needed}. {remedy}"
+        )
+    if slot.names is None:
+        raise WeightsFileError(
+            f"the checkpoint's learned context is of {needed[0]} names, and the model was built without class_names. "
+            f"{remedy}"
         )
     same = (np.asarray(embedding)[slot.suffix_ids] == suffix).all(axis=(1, 2))
     if not same.all():
@@ -270,9 +284,11 @@ def _check_same_names(slot, suffix, embedding):
 
 def in_own_names(state: State) -> State:
     """A state of CLIP or of its vision tower in the names of Vita-CLIP; any other as it is."""
-    if "visual.conv1.weight" in state:
+    if "visual.class_embedding" in state:
         state = _renamed(state, _FROM_OPENAI)
-        return _with_parts({name: array for name, array in state.items() if name not in _SIZES})
+        return _with_parts(
+            {name: array for name, array in state.items() if name not in _SIZES and not name.endswith(_MASK)}
+        )
     if "vision_model.embeddings.class_embedding" in state:
         state = {name: array for name, array in state.items() if name not in _POSITION_IDS}
         for old, new in (
@@ -301,6 +317,11 @@ def _with_parts(state):
         if found is None:
             parted[name] = array
             continue
+        if not np.ndim(array) or len(array) % 3:
+            raise WeightsFileError(
+                f"the tensor {name!r} has shape {np.shape(array)}, which is not of queries, keys and values; download "
+                "or convert the file again."
+            )
         for part, rows in zip("qkv", np.split(np.asarray(array), 3), strict=True):
             parted[f"{found[1]}{part}_proj.{found[2]}"] = rows
     return parted
@@ -315,5 +336,7 @@ def _with_joined(state):
             parts = [joined.pop(f"{found[1]}{part}_proj.{found[2]}", None) for part in "qkv"]
             if any(part is None for part in parts):
                 raise WeightsFileError(f"{name!r} has no keys or values beside it; the file is not whole.")
+            if len({np.shape(part)[1:] for part in parts}) > 1 or not np.ndim(parts[0]):
+                raise WeightsFileError(f"{name!r} has keys or values of another shape; the file is not whole.")
             joined[f"{found[1]}in_proj_{found[2]}"] = np.concatenate(parts)
     return joined
