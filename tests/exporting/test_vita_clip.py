@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the same code runs in a process with TensorFlow, which others test"
 )
 NAMES = ("opening a door", "closing a door", "walking")
-SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2, "projection_dim": 16, "input_shape": (4, 32, 48, 3)}
+SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2, "projection_dim": 16, "input_shape": (6, 32, 48, 3)}
 SMALL |= {"text_dim": 16, "text_heads": 2, "text_depth": 1, "context_tokens": 3}
 KINDS = {
     "all prompts": {},
@@ -25,7 +25,7 @@ KINDS = {
     "global": {"prompts": "global"},
     "no prompts": {"prompts": (), "context": None, "templates": ("a video of {}.", "{}")},
     "local": {"prompts": "local", "context": "shared", "context_position": "front"},
-    "groups": {"num_frames": 2, "long_clips": "groups"},
+    "groups": {"num_frames": 3, "long_clips": "groups"},
 }
 
 
@@ -43,7 +43,8 @@ def check_file(path, report):
 
 
 def check_scores(model, path, tolerance=1e-5):
-    clips, file = clips_like(model, 2), kvf.load_exported(path)
+    # OpenVINO takes bfloat16 by itself where a processor has it.
+    clips, file = clips_like(model, 2), kvf.load_exported(path, precision="float32" if path.suffix == ".xml" else None)
     assert file.labels == NAMES
     np.testing.assert_allclose(file.predict(clips), scores(model, clips), atol=tolerance)
 
@@ -55,7 +56,7 @@ def test_every_delegate_takes_a_small_model_whole(kind, tmp_path):
     check_file(tmp_path / "small.tflite", report)
     check_scores(model, tmp_path / "small.tflite", 1e-5 if kind != "logits" else 1e-4)
     # The vectors of the vocabulary alone would take this much.
-    assert report["bytes"] < VOCABULARY_SIZE * SMALL["text_dim"] * 4 / 10
+    assert report["bytes"] < VOCABULARY_SIZE * SMALL["text_dim"] * 4 / 5
 
 
 def test_features_without_a_classifier(tmp_path):
