@@ -139,7 +139,7 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     architecture.check_shape(arguments)
     opened = open_weights(weights, layout_of(entry.name))
     classes = classes_of(opened.state, architecture.classifier_tensors)
-    if arguments["classes"] is None:
+    if arguments["classes"] is None and arguments.get("class_names") is None:
         arguments["classes"] = classes or constructor_arguments(architecture)["classes"].default
     if arguments["include_top"] and arguments["classes"] == classes:
         if "labels" not in given:

@@ -26,6 +26,7 @@ from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, check_t
 from keras_video_focalnet.models.vita_clip.entries import BUILDERS
 from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
 from keras_video_focalnet.models.vita_clip.head import CONTEXTS, VitaCLIPHead
+from keras_video_focalnet.models.vita_clip.named_weights import options_for_names
 from keras_video_focalnet.models.vita_clip.prompted_block import TRAINS, PromptedBlock
 from keras_video_focalnet.models.vita_clip.weights import complete_state, copy_texts, layer_slots, unused_state
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_number, fail
@@ -283,6 +284,22 @@ class VitaCLIP(VideoClassifier):
         return shape
 
     # === Texts ===
+
+    @classmethod
+    def check_class_names(cls, names: Sequence[str] | str | os.PathLike) -> tuple[str, ...]:
+        """As the contract says: there are names, all different, and none is too long for the text tower."""
+        checked, _ = check_names(names, None, None, None, None)
+        plain_texts(checked)
+        return checked
+
+    @classmethod
+    def arguments_for_names(
+        cls, names: Sequence[str], state: Mapping[str, Any] | None, labels: Sequence[str] | None
+    ) -> dict[str, Any]:
+        """As the contract says: with what was learned for these names, else by their texts alone. Where the weights
+        are CLIP's, the model is CLIP, which has no prompts.
+        """
+        return {"class_names": names, **options_for_names(names, state or {}, labels)}
 
     @property
     def text_features(self) -> Any:
