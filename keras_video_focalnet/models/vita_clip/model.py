@@ -377,6 +377,12 @@ class VitaCLIP(VideoClassifier):
             copy_texts(self.classifier, model.classifier)
         return model
 
+    def quantize(self, *args, **kwargs) -> None:
+        """As `keras.Model.quantize`; the text tower is quantized too, and text features are computed by it then."""
+        super().quantize(*args, **kwargs)
+        # What TensorFlow traced of it computes with the weights of before.
+        _VISION.pop(self, None)
+
     def _check_text_tower(self, function):
         if self._head.textual is None:
             raise ValueError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.models.network import Network
 from keras_video_focalnet.models.vita_clip.checkpoint_options import check_options
 from keras_video_focalnet.models.vita_clip.tokenizer import START
@@ -189,15 +190,16 @@ def unused_state(network: Network) -> dict[str, np.ndarray | None]:
 
 
 def copy_texts(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
-    """Gives a classifier the weights of another one that do not belong to its classes."""
-    old, new = _head_slots(source), _head_slots(target)
-    for name, slot in new.items():
-        of_classes = name == TEXT_FEATURES or (
-            name == CONTEXT and not (source.shares_context and target.shares_context)
-        )
-        if name in old and not of_classes and old[name].reference_shape == slot.reference_shape:
-            # As arrays: JAX would have both layers hold one buffer, which what one of them does may free.
-            slot.variable.assign(keras.ops.convert_to_numpy(old[name].variable))
+    """Gives a classifier the weights of another one that do not belong to its classes, quantized as they are there."""
+    pairs = [(source.proj, target.proj), (source.logit_scale, target.logit_scale)]
+    if source.textual is not None:
+        quantize_layers(target, quantized_layers(source))
+        target.textual.set_weights(source.textual.get_weights())
+        if target.ctx is not None and source.shares_context and target.shares_context:
+            pairs.append((source.ctx, target.ctx))
+    for old, new in pairs:
+        # As arrays: JAX would have both layers hold one buffer, which what one of them does may free.
+        new.assign(keras.ops.convert_to_numpy(old))
 
 
 # === Other checkpoints ===

@@ -1,8 +1,12 @@
 """Vita-CLIPs for tests: ours and our PyTorch rendering of the same sizes, and files of CLIP."""
 
+import contextlib
+
 import numpy as np
+import pytest
 
 import keras_video_focalnet as kvf
+from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.models.vita_clip.tokenizer import encode, tokenize
 
 NAMES = ("opening a door", "closing a door", "hurling (sport)")
@@ -12,9 +16,21 @@ SMALL = {
 }
 
 
+BARE = {"include_preprocessing": False, "classifier_activation": None}
+
+
 def build(**changes):
     """One of ours by its builder, small where nothing else is said."""
     return kvf.VitaCLIPB(**{"class_names": NAMES, "weights": None, **SMALL, **changes})
+
+
+@contextlib.contextmanager
+def undrawn():
+    """Leaves random weights at zero, since drawing those of a large model takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (initializers.NumpyNormal, initializers.NumpyUniform, initializers.NumpyFanInUniform):
+            patch.setattr(kind, "draw", lambda self, rng, shape: np.zeros(shape, "float32"))
+        yield
 
 
 def rendering(sizes=SMALL, names=NAMES, spread=0.1, **options):
