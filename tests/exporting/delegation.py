@@ -1,5 +1,16 @@
 """Which operations of a LiteRT file its own CPU kernels run, because no delegate took them."""
 
+from keras_video_focalnet.exporting.litert_operations import highest_rank, list_operations
+
+
+def check_litert(path, report):
+    """Every processor takes a file, and takes it whole but for the first conversion of pixels."""
+    operations = list_operations(path)
+    assert highest_rank(operations) == 4
+    assert not {"FLEX", "CUSTOM", "GATHER", "GATHER_ND", "SCATTER_ND"} & {operation.name for operation in operations}
+    assert report["refused_by_gpus"] == []
+    assert outside_delegates(path) == (1, ["CAST"])
+
 
 def outside_delegates(path):
     """Load a file with the delegate that LiteRT puts to processors by itself, XNNPACK.

@@ -8,8 +8,7 @@ import pytest
 
 import keras_video_focalnet as kvf
 from benchmarks.subjects import with_scales_and_shifts
-from keras_video_focalnet.exporting.litert_operations import highest_rank, list_operations
-from tests.exporting.delegation import outside_delegates
+from tests.exporting.delegation import check_litert
 from tests.exporting.small_model import clips_like, scores
 
 for runtime in ("ai_edge_litert", "tensorflow"):
@@ -26,15 +25,6 @@ def trained(name, **options):
     return NANO[name](weights=weights, classes=9, **options)
 
 
-def check_file(path, report):
-    """Every processor takes it, and takes it whole but for the first conversion of pixels."""
-    operations = list_operations(path)
-    assert highest_rank(operations) == 4
-    assert not {"FLEX", "CUSTOM", "GATHER", "GATHER_ND", "SCATTER_ND"} & {operation.name for operation in operations}
-    assert report["refused_by_gpus"] == []
-    assert outside_delegates(path) == (1, ["CAST"])
-
-
 @pytest.fixture(scope="module", params=NANO)
 def exported(request, tmp_path_factory):
     model = trained(request.param)
@@ -44,7 +34,7 @@ def exported(request, tmp_path_factory):
 
 def test_every_delegate_takes_a_nano_model_whole(exported):
     _, _, path, report = exported
-    check_file(path, report)
+    check_litert(path, report)
 
 
 def test_the_file_of_a_nano_model_computes_its_logits(exported):
@@ -75,7 +65,7 @@ def test_no_operation_reads_by_an_index_where_offsets_were_learned(exported):
 def test_features_without_a_classifier(name, tmp_path):
     model = trained(name, include_top=False)
     report = kvf.export(model, tmp_path / "features.tflite", clips=clips_like(model, 1))
-    check_file(tmp_path / "features.tflite", report)
+    check_litert(tmp_path / "features.tflite", report)
     assert report["outputs"] == ["features"]
 
 
@@ -83,7 +73,7 @@ def test_features_without_a_classifier(name, tmp_path):
 @pytest.mark.parametrize("activation", ["sigmoid", None])
 def test_scores_of_other_activations(activation, tmp_path):
     model = trained("sifa_net_nano", classifier_activation=activation)
-    check_file(tmp_path / "net.tflite", kvf.export(model, tmp_path / "net.tflite", clips=clips_like(model)))
+    check_litert(tmp_path / "net.tflite", kvf.export(model, tmp_path / "net.tflite", clips=clips_like(model)))
 
 
 @pytest.mark.slow
@@ -115,4 +105,4 @@ def test_full_size(name, tmp_path):
     report = kvf.export(model, path)
     print(f"{name}: logits off by {report['difference']:.2g}, {report['bytes'] / 1e6:.1f} MB")
     assert model.input_shape == (None, 16, 224, 224, 3)
-    check_file(path, report)
+    check_litert(path, report)
