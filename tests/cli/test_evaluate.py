@@ -88,7 +88,7 @@ def test_json_and_resuming(videos, colours, tmp_path):
 def test_published_weights_are_evaluated_with_the_views_of_their_paper(videos, tmp_path, monkeypatch):
     from keras_video_focalnet.cli import evaluate
 
-    def load_either(model, weights):
+    def load_either(model, weights, class_names, labels):
         return colour_model(), {"model": model, "weights": weights}
 
     monkeypatch.setattr(evaluate, "load_either", load_either)
