@@ -14,8 +14,9 @@ import numpy as np
 from keras_video_focalnet.models import registry
 
 CLASSES = 400
+VITA_CLIP = "vita-clip"
 # The functions of `weights_conversion.torch_sifa` that build the sizes of SIFA, for clips of 224x224.
-RENDERED = {"sifa50": "sifa_net50", "sifa-s": "sifa_transformer_s", "sifa-b": "sifa_transformer_b"}
+SIFA = {"sifa50": "sifa_net50", "sifa-s": "sifa_transformer_s", "sifa-b": "sifa_transformer_b"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,15 +121,15 @@ def clip_of(subject, name, batch, frames=None, size=224):
     """
     shape = (batch, frames or subject.frames or frames_of(name), size, size, 3)
     clip = np.random.default_rng(0).standard_normal(shape, dtype="float32")
-    return clip if subject.is_ours or name in RENDERED else np.ascontiguousarray(clip.transpose(0, 1, 4, 2, 3))
+    return clip if subject.is_ours or name in SIFA else np.ascontiguousarray(clip.transpose(0, 1, 4, 2, 3))
 
 
 def our_model(name, frames=None, size=224, **options):
     """Our model with random weights, from normalized clips to logits."""
     builder = registry.find_family(name).function(registry.find_builder(name))
+    options = {"classes": CLASSES, **options}
     return builder(
         weights=None,
-        classes=CLASSES,
         input_shape=(frames or frames_of(name), size, size, 3),
         include_preprocessing=False,
         classifier_activation=None,
@@ -147,10 +148,12 @@ def with_scales_and_shifts(model):
 
 def peer_model(subject, name):
     """A PyTorch model from clips to logits, with random weights: speed does not depend on them."""
-    if subject.architecture == "registered" and name in RENDERED:
+    if subject.architecture == "registered" and name in SIFA:
         from weights_conversion import torch_sifa
 
-        return getattr(torch_sifa, RENDERED[name])(CLASSES)
+        return getattr(torch_sifa, SIFA[name])(CLASSES)
+    if subject.architecture == "registered" and name == VITA_CLIP:
+        return _KnowsTexts()
     if subject.architecture == "registered":
         from weights_conversion import torch_reference
 
@@ -161,6 +164,34 @@ def peer_model(subject, name):
     kind = kinds[subject.architecture]
     config = getattr(transformers, f"{kind}Config")(num_frames=subject.frames, num_labels=CLASSES)
     return _Logits(getattr(transformers, f"{kind}ForVideoClassification")(config))
+
+
+class _KnowsTexts:
+    """Our rendering of Vita-CLIP, whose text features are computed once."""
+
+    def __init__(self):
+        import torch
+
+        from keras_video_focalnet.labels import load_labels
+        from keras_video_focalnet.models.vita_clip.tokenizer import tokenize
+        from weights_conversion.torch_reference_vita_clip import VitaCLIP
+
+        names = [f"{'X ' * 8}{name}." for name in load_labels("k400")]
+        self.model = VitaCLIP(tokenize(names))
+        # The tower's features of 400 texts are of no account here.
+        self.texts = torch.randn(len(names), self.model.visual.proj.shape[1])
+
+    def __call__(self, clip):
+        return self.model(clip.transpose(1, 2), self.texts)
+
+    def eval(self):
+        self.model.eval()
+        return self
+
+    def to(self, device):
+        self.model.to(device)
+        self.texts = self.texts.to(device)
+        return self
 
 
 class _Logits:
@@ -188,17 +219,23 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
         return _peer_inference(peer_model(subject, name).eval(), clip, subject.mode, device)
     import keras
 
+    from keras_video_focalnet.models.kept import refresh_kept
+
     model = our_model(name, clip.shape[1], size, dtype="mixed_bfloat16" if device == "gpu" else None)
+    # What is computed of weights alone is computed once, as `predict` does it.
+    refresh_kept(model)
+    call = with_kept(model)
     if subject.framework == "tensorflow":
         import tensorflow as tf
 
-        forward, tensor = tf.function(model, jit_compile=subject.mode == "xla"), tf.constant(clip)
+        forward, tensor = tf.function(call, jit_compile=subject.mode == "xla", autograph=False), tf.constant(clip)
         return lambda: forward(tensor).numpy()
     if subject.framework == "jax":
         import jax
 
         weights = [[v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
-        forward, tensor = jax.jit(lambda *arguments: model.stateless_call(*arguments)[0]), jax.numpy.asarray(clip)
+        forward = jax.jit(with_kept(lambda *arguments: model.stateless_call(*arguments)[0]))
+        tensor = jax.numpy.asarray(clip)
         return lambda: np.asarray(forward(*weights, tensor))
     import torch
 
@@ -209,6 +246,17 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
             return keras.ops.convert_to_numpy(model(tensor, training=False))
 
     return infer
+
+
+def with_kept(function):
+    """A function that reads what layers keep, when it is traced."""
+    from keras_video_focalnet.ops.autodiff.formulation import force
+
+    def call(*arguments):
+        with force(kept_features="stored"):
+            return function(*arguments)
+
+    return call
 
 
 def build_exported(subject, name, folder):
@@ -247,6 +295,21 @@ def _peer_inference(model, clip, mode, device):
             return joined(heads_of(forward(tensor))).float().cpu().numpy()
 
     return infer
+
+
+def build_prompting(subject, name, batch, trains, classes):
+    """A function that does one step of AdamW on a model that knows names, of which what `trains` says trains."""
+    import keras
+
+    from keras_video_focalnet.labels import load_labels
+
+    names = load_labels("k400")[:classes]
+    model = our_model(name, classes=classes, class_names=names, trains=trains)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(4e-4, weight_decay=0.05), loss, jit_compile=subject.mode == "xla")
+    clip, labels = clip_of(subject, name, batch), np.arange(batch) % classes
+    clip, labels = keras.ops.convert_to_tensor(clip), keras.ops.convert_to_tensor(labels)
+    return lambda: float(model.train_on_batch(clip, labels))
 
 
 def build_training(subject, name, batch, device="cpu", frames=None, size=224, rematerialize=False):

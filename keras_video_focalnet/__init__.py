@@ -75,6 +75,7 @@ _PUBLIC = {
     "train": "training.train",
     "training_transforms": "data.transforms",
     "video_list": "data.datasets",
+    "zero_shot": "models.vita_clip.model",
 }
 
 for _family in registry.own_families():

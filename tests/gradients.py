@@ -1,5 +1,7 @@
 """Values and gradients on the running backend."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -144,3 +146,19 @@ def probed(layer, x, probes, training=False, mode="eager"):
     )
     by_id = {id(variable): gradient for variable, gradient in zip(trainable, gradients, strict=True)}
     return outputs, of_x, by_id, {id(variable): value for variable, value in zip(fixed, after, strict=True)}
+
+
+def by_names(model, values):
+    """Values by the ids of variables as arrays by the original's names and in its layouts."""
+    slots = model.network.slots()
+    return {
+        name: slot.to_reference(values[id(slot.variable)])
+        for name, slot in slots.items()
+        if id(slot.variable) in values
+    }
+
+
+@functools.cache
+def modes():
+    """How a model of the running backend is run: what is eager is quick, and JAX is always compiled."""
+    return {"tensorflow": ("eager", "graph", "xla"), "jax": ("xla",), "torch": ("eager",)}[keras.backend.backend()]

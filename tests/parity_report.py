@@ -17,7 +17,10 @@ if importlib.util.find_spec("pytest") is None:
 import keras
 import numpy as np
 
+from tests import vita_golden
+from tests.gradients import modes
 from tests.models import test_parity as parity
+from tests.models.vita_clip import test_parity as vita_clip
 from tests.precision import double_precision, rounded_once
 from tests.training import golden_run
 
@@ -31,9 +34,36 @@ def row(what, worst, tolerance):
     return above
 
 
+def vita_clip_rows():
+    """Print the figures of Vita-CLIP, all absolute, and tell whether one is above its tolerance."""
+    above = False
+
+    def rows(what, values, gradients, tolerance):
+        logits = [errors["logits"] for errors in values]
+        kept = ("tokens", "logits")
+        features = [error for errors in values for key, error in errors.items() if not key.endswith(kept)]
+        each = {"logits": max(logits), "features": max(features)}
+        each["gradients"] = max(max(errors.values()) for errors in gradients)
+        return any([row(f"Vita-CLIP, {name}, {what}", error, tolerance) for name, error in each.items()])
+
+    for mode in modes():
+        values, gradients = (
+            [errors(name, mode) for name in vita_golden.FOLDERS]
+            for errors in (vita_clip.value_errors, vita_clip.gradient_errors)
+        )
+        above |= rows(mode, values, gradients, vita_golden.SINGLE)
+    with double_precision():
+        values, gradients = (
+            [errors(name, modes()[0], "float64") for name in vita_golden.FOLDERS]
+            for errors in (vita_clip.value_errors, vita_clip.gradient_errors)
+        )
+        above |= rows("in float64", values, gradients, vita_golden.DOUBLE)
+    return above
+
+
 def main():
     print(f"{'backend':10} {'worst of':45} {'figure':>9} {'tolerance':>9}")
-    above = False
+    above = vita_clip_rows()
     for mode in parity.MODES:
         cases = [name for name, of in parity.CASES if of == mode]
         logits, features = zip(*(parity.output_errors(name, mode) for name in cases), strict=True)

@@ -102,6 +102,13 @@ for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/models/sifa tests/weights_conversion/test_torch_sifa.py -m "slow or not slow"
 done
 
+step "Vita-CLIP: golden parity, texts, weights there and back at full size, training, export; a clip and a step beside others"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/models/vita_clip tests/exporting/test_vita_clip.py \
+        tests/weights_conversion/test_torch_reference_vita_clip.py -m "slow or not slow"
+done
+run "$PYTHON" -m benchmarks.inference --sizes vita-clip --batches 1 --name inference-vita-clip
+
 step "conformance of every architecture, and the toy"
 for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/models/test_conformance.py tests/models/test_video_focalnet.py tests/toy \

@@ -63,15 +63,15 @@ def arguments(name):
     return found
 
 
-def model_of(name, **changes):
-    """The model of a folder with its weights."""
+def model_of(name, state=None, **changes):
+    """The model of a folder with its weights, or with those of a file that training starts from."""
     found = {**arguments(name), **changes}
-    state = checkpoint(name)
-    features = folder(name) / "text_features.pth"
-    if features.exists():
+    given = checkpoint(name) if state is None else state
+    if (folder(name) / "text_features.pth").exists():
         found |= {"text_depth": None, "class_names": None}
-        state["text_features"] = expected(name)["text_features"]
-        found["classes"] = len(state["text_features"])
+        given["text_features"] = expected(name)["text_features"]
+        found["classes"] = len(given["text_features"])
     model = VitaCLIP(**found)
-    assert model.load_state(state) == []
+    left = model.load_state(given)
+    assert (left == []) == (state is None)
     return model

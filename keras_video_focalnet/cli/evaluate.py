@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either, named_classes
 from keras_video_focalnet.data.broken import NAMED
 
 HELP = """Evaluate a model on labelled videos.
@@ -23,6 +23,7 @@ scores of every video. An evaluation that was stopped or killed goes on with --r
 @click.option("--model", type=ModelNames(), default=MODEL, show_default=True, help="As for `video-focalnet predict`.")
 @click.option("--weights", metavar="NAME|PATH|URL", help="As for `video-focalnet predict`.")
 @click.option("--labels", metavar="NAME|PATH", help="Names of the model's classes. Default: the model's own.")
+@named_classes
 @click.option(
     "--views",
     metavar="CLIPSxCROPS",
@@ -39,14 +40,14 @@ scores of every video. An evaluation that was stopped or killed goes on with --r
 )
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that read videos.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def evaluate(data, model, weights, labels, views, out, as_json, **options):
+def evaluate(data, model, weights, labels, class_names, views, out, as_json, **options):
     """Evaluate, and tell of errors in the words of the command."""
     # Told before anything is loaded, which takes longer.
     from keras_video_focalnet.evaluation.views import Views
 
     try:
         views = None if views is None else Views.parse(views)
-        network, about = load_either(model, weights)
+        network, about = load_either(model, weights, class_names, labels)
         entry = _published(about)
         views = views or Views(*(entry.views if entry and entry.views else (1, 1)))
         if entry and entry.top1:

@@ -5,7 +5,7 @@ import json
 import click
 
 from keras_video_focalnet.cli.backend import NOISE, error_stream_held_back
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_named
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, check_options, load_named, named_classes
 from keras_video_focalnet.exporting.formats import FORMATS
 
 PRECISIONS = tuple(dict.fromkeys(name for entry in FORMATS.values() for name in entry.tolerances))
@@ -32,15 +32,19 @@ PRECISIONS = tuple(dict.fromkeys(name for entry in FORMATS.values() for name in 
 )
 @click.option("--compare-on", type=click.Path(exists=True), multiple=True, help="Video to compare on; may be repeated.")
 @click.option("--labels", metavar="NAME|PATH", help="Class names, as for `video-focalnet predict`.")
+@named_classes
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def export(model, weights, out, format, precision, input_dtype, frames, calibrate, compare_on, labels, as_json):
+def export(
+    model, weights, out, format, precision, input_dtype, frames, calibrate, compare_on, labels, class_names, as_json
+):
     """Write a model as a file that runs without Keras.
 
     The file takes pixels and contains its class names. It is compared with the model before it gets its name.
     `video-focalnet predict --model FILE VIDEO` runs it.
     """
+    check_options(model, weights, class_names, labels)
     try:
-        network, _, _ = load_named(model, weights)
+        network, _, _ = load_named(model, weights, class_names)
         from keras_video_focalnet.exporting.export import export as write
 
         with error_stream_held_back(NOISE):

@@ -7,6 +7,7 @@ import click
 
 from keras_video_focalnet.cli.backend import NOISE, error_stream_held_back
 from keras_video_focalnet.data.clip_rule import clip_rule
+from keras_video_focalnet.labels import DATA_SETS, find_data_set, load_labels
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.utils.checks import did_you_mean
 from keras_video_focalnet.weights.addresses import without_secret
@@ -42,12 +43,54 @@ class ModelNames(click.ParamType):
         return "NAME|PATH"
 
 
-def default_weights(model):
-    """The weights that a builder loads by default; "none" where it begins with random ones."""
-    return registry.find_builder(model).weights or "none"
+def _read_names(context, parameter, values):
+    """The names that `--classes` gives: separated by commas, or of data sets and files of names."""
+    names = []
+    for value in values:
+        path = os.path.expanduser(value)
+        if os.path.isfile(path) or path.lower().endswith(".txt") or _is_data_set(value):
+            try:
+                names += load_labels(path)
+            except (OSError, ValueError) as error:
+                raise click.BadParameter(str(error).replace("labels=", "", 1), context, parameter) from error
+        else:
+            names += [name.strip() for name in value.split(",")]
+    return names or None
 
 
-def model_and_weights(model, weights):
+def _is_data_set(value):
+    short = find_data_set(value)
+    return short is not None and DATA_SETS[short].file is not None
+
+
+named_classes = click.option(
+    "--classes",
+    "class_names",
+    multiple=True,
+    callback=_read_names,
+    metavar="NAMES|PATH",
+    help="What to look for, as names separated by commas, a data set (k400, ...), or a text file with one name a line; "
+    "may be repeated. For models that compare clips with any names.",
+)
+"""The option `--classes` of the commands that take a model."""
+
+
+def default_weights(model, class_names=None):
+    """The weights that a builder loads by default; "none" where it begins with random ones.
+
+    To compare clips with names they are, where a builder loads none, those published for it that are of no classes.
+    """
+    builder = registry.find_builder(model)
+    if builder.weights is None and class_names is not None:
+        return next((entry.name for entry in _of_no_classes(builder)), "none")
+    return builder.weights or "none"
+
+
+def _of_no_classes(builder):
+    return [entry for entry in registry.entries() if entry.architecture == builder.name and entry.classes is None]
+
+
+def model_and_weights(model, weights, class_names=None):
     """The name of the model to build and the weights, whichever of the options `--model` and `--weights` says it.
 
     Where either is a file or folder of a training run, the model is the one that the run trained.
@@ -59,7 +102,7 @@ def model_and_weights(model, weights):
     if weights is not None and weights.lower() != "none" and is_path(weights):
         trained = registry.trained_builder(weights)
         model = model if trained is None else trained.short_name
-    return model, default_weights(model) if weights is None else weights
+    return model, default_weights(model, class_names) if weights is None else weights
 
 
 def begun_from(model, weights):
@@ -81,18 +124,18 @@ def build(model, **arguments):
     return registry.find_family(model).function(builder)(**arguments)
 
 
-def load_network(model, weights, option="--weights"):
+def load_network(model, weights, option="--weights", class_names=None):
     """Build or load the model that the options name; `option` is the one that names its file, if it comes of one."""
     if weights.lower() == "none":
         raise ValueError(
             "--weights none would classify with random weights, which says nothing about the video; pass published "
-            "weights (see `video-focalnet models`) or a file."
+            f"weights (see `video-focalnet models`) or a file{_or_names(model)}."
         )
     from keras_video_focalnet.cli.backend import import_keras
 
     import_keras()
     if not is_path(weights):
-        return build(model, weights=weights)
+        return _built(model, weights, class_names)
     path = find_weights(weights, option.removeprefix("--"))
     if is_exported(path):
         raise ValueError(
@@ -100,7 +143,8 @@ def load_network(model, weights, option="--weights"):
             "runs it. Pass the .keras file or the run that it was exported from."
         )
     if not holds_model(path) and run_of(path).get("architecture") is None:
-        return build(model, weights=weights)
+        return _built(model, weights, class_names)
+    from keras_video_focalnet.models.class_names import with_names
     from keras_video_focalnet.models.opening import open_network
 
     network = open_network(path)
@@ -110,30 +154,59 @@ def load_network(model, weights, option="--weights"):
             f"{option} {weights} is a model from {taken} to {given}; pass one that takes (batch, frames, height, "
             "width, 3) and gives (batch, classes)."
         )
-    return network
+    return network if class_names is None else with_names(network, class_names)
 
 
-def load_named(model, weights):
+def _or_names(model):
+    """What else would do in place of weights that nobody named."""
+    if model in model_names() and _of_no_classes(registry.find_builder(model)):
+        return ", or --classes to say what the video is compared with"
+    return ""
+
+
+def _built(model, weights, class_names):
+    """The model of a builder, as its weights are or told what to look for."""
+    if class_names is None:
+        return build(model, weights=weights)
+    from keras_video_focalnet.models.class_names import build_for_names
+
+    return build_for_names(model, class_names, weights)
+
+
+def load_named(model, weights, class_names=None):
     """Build or load what `--model` and `--weights` name, and give it with the name of the model and of the weights."""
     option = "--weights" if model in model_names() else "--model"
-    model, weights = model_and_weights(model, weights)
-    return load_network(model, weights, option), model, weights
+    model, weights = model_and_weights(model, weights, class_names)
+    return load_network(model, weights, option, class_names), model, weights
 
 
-def load_either(model, weights):
+def load_either(model, weights, class_names=None, labels=None):
     """Load what `--model` and `--weights` name, whether `export` wrote it or not, and tell what it is called.
 
     Returns the network and a dict with its `model` and `weights` in words.
     """
     exported = is_exported(model)
-    if exported and weights is not None:
-        raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
+    check_options(model, weights, class_names, labels)
     if exported:
         network, weights = load_file(model), model
     else:
-        network, model, weights = load_named(model, weights)
+        network, model, weights = load_named(model, weights, class_names)
     name = network.name if exported or holds_model(weights) else model
     return network, {"model": name, "weights": without_secret(os.fspath(weights))}
+
+
+def check_options(model, weights, class_names, labels):
+    """Refuse what goes with no exported model, and two ways to say the same."""
+    if is_exported(model):
+        if weights is not None:
+            raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
+        if class_names is not None:
+            raise click.UsageError(
+                f"--model {model} was exported with its classes; leave out --classes, or export the model anew with "
+                "`video-focalnet export --classes`."
+            )
+    if class_names is not None and labels is not None:
+        raise click.UsageError("--classes names the classes already; leave out --labels.")
 
 
 def load_file(model):
@@ -147,11 +220,10 @@ def load_file(model):
     return network
 
 
-def class_names(network, given=None):
+def names_and_origin(network, given=None):
     """Names of a model's classes and where they come from: `--labels`, the model, their number, or nowhere."""
     from keras_video_focalnet.evaluation.predictions import default_names, numbered
     from keras_video_focalnet.evaluation.views import names_of_classes
-    from keras_video_focalnet.labels import load_labels
 
     classes = network.contract.classes if hasattr(network, "contract") else network.output_shape[-1]
     if given is not None:

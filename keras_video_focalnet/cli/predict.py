@@ -12,9 +12,10 @@ import click
 from keras_video_focalnet.cli.networks import (
     MODEL,
     ModelNames,
-    class_names,
     clip_size,
     load_either,
+    named_classes,
+    names_and_origin,
     resize_rule,
     scores_of,
 )
@@ -52,6 +53,7 @@ FEW = 3
     metavar="NAME|PATH",
     help="Class names: a data set (k400, ssv2, ...) or a text file with one name a line. Default: the model's own.",
 )
+@named_classes
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Predictions for each file.")
 @click.option("--start", type=click.FloatRange(min=0), help="Second at which to begin.")
 @click.option("--end", type=click.FloatRange(min=0), help="Second before which to stop.")
@@ -64,7 +66,7 @@ FEW = 3
     help="Write path,rank,label,score,error to this file instead of printing tables.",
 )
 @click.pass_context
-def predict(context, files, model, weights, names, top, start, end, as_json, table):
+def predict(context, files, model, weights, names, class_names, top, start, end, as_json, table):
     """Classify video files.
 
     FILE is a video, a folder (all videos below it), a pattern in quotes such as '**/*.mp4', or - for paths on standard
@@ -79,8 +81,8 @@ def predict(context, files, model, weights, names, top, start, end, as_json, tab
     if table is not None and not os.path.isdir(os.path.dirname(os.path.abspath(os.path.expanduser(table)))):
         raise click.UsageError(f"--csv {table}: there is no such folder; make it first.")
     try:
-        network, origin = load_either(model, weights)
-        labels, named_by = class_names(network, names)
+        network, origin = load_either(model, weights, class_names, names)
+        labels, named_by = names_and_origin(network, names)
     except (ImportError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     origin["labels"] = named_by

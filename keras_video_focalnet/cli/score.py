@@ -3,7 +3,7 @@
 import click
 
 from keras_video_focalnet.cli.libraries import job_of_a_command, library_options, ray_address, tell
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, is_exported, load_named
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, check_options, is_exported, load_named, named_classes
 
 
 @click.command()
@@ -13,6 +13,7 @@ from keras_video_focalnet.cli.networks import MODEL, ModelNames, is_exported, lo
 @click.option("--model", type=ModelNames(), default=MODEL, show_default=True, help="As for `video-focalnet predict`.")
 @click.option("--weights", metavar="NAME|PATH|URL", help="As for `video-focalnet predict`.")
 @click.option("--labels", metavar="NAME|PATH", help="Class names, as for `video-focalnet predict`.")
+@named_classes
 @click.option(
     "--views", default="1x1", show_default=True, metavar="CLIPSxCROPS", help="Views of each video, averaged, as 4x3."
 )
@@ -28,7 +29,7 @@ from keras_video_focalnet.cli.networks import MODEL, ModelNames, is_exported, lo
     type=click.IntRange(min=1),
     help="Copies of the model on Ray.  [default: one a GPU, else one for 2 cores]",
 )
-def score(videos, out, model, weights, ray, address, **options):
+def score(videos, out, model, weights, class_names, ray, address, **options):
     """Score every video of a folder or of a list, and write one table.
 
     A video that cannot be read is told in the table and on the error stream. A job that was stopped, at any moment,
@@ -38,17 +39,16 @@ def score(videos, out, model, weights, ray, address, **options):
     with job_of_a_command():
         from keras_video_focalnet.evaluation.scoring import score_videos
 
-        network = _network(model, weights)
+        network = _network(model, weights, class_names, options["labels"])
         report = score_videos(videos, network, out, address=address, **options)
     tell(report, "have features" if options["features"] else "are scored")
 
 
-def _network(model, weights):
+def _network(model, weights, class_names, labels):
     """The model that the options name; of an exported file that gives features too."""
+    check_options(model, weights, class_names, labels)
     if not is_exported(model):
-        return load_named(model, weights)[0]
-    if weights is not None:
-        raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
+        return load_named(model, weights, class_names)[0]
     from keras_video_focalnet.exporting.runtime import load_exported
 
     return load_exported(model)

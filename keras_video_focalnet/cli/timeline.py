@@ -4,7 +4,7 @@ import json
 
 import click
 
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, class_names, load_either
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either, named_classes, names_and_origin
 
 # FFmpeg's drivers of cameras.
 DEVICES = ("v4l2", "avfoundation", "dshow")
@@ -15,6 +15,7 @@ DEVICES = ("v4l2", "avfoundation", "dshow")
 @click.option("--model", type=ModelNames(), default=MODEL, show_default=True, help="As for `video-focalnet predict`.")
 @click.option("--weights", metavar="NAME|PATH|URL", help="As for `video-focalnet predict`.")
 @click.option("--labels", "names", metavar="NAME|PATH", help="Class names, as for `video-focalnet predict`.")
+@named_classes
 @click.option(
     "--out",
     metavar="DIR",
@@ -54,15 +55,15 @@ DEVICES = ("v4l2", "avfoundation", "dshow")
 )
 @click.option("--device", type=click.Choice(DEVICES), help="With --live: FILE is a camera of this driver of FFmpeg.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table, with --live a line a segment.")
-def timeline(video, model, weights, names, out, start, end, batch_size, live, device, as_json, **how):
+def timeline(video, model, weights, names, class_names, out, start, end, batch_size, live, device, as_json, **how):
     """Tell what happens when in a video of any length.
 
     A window slides over it, the model scores each, and the scores are smoothed to segments of one class.
     """
     _check(video, start, end, live, device)
     try:
-        network, _ = load_either(model, weights)
-        labels, _ = class_names(network, names)
+        network, _ = load_either(model, weights, class_names, names)
+        labels, _ = names_and_origin(network, names)
         from keras_video_focalnet.evaluation.timeline import TimelineInterrupted
     except (ImportError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error

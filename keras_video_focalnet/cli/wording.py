@@ -9,10 +9,10 @@ import click
 from keras_video_focalnet.cli.backend import quiet_start
 
 # Within a path it is part of a file's name.
-_ARGUMENT = re.compile(r"(?<![\w/.-])([a-z_]+)=('[^']*'|\"[^\"]*\"|[^\s,;:()]*[^\s,;:().])")
+_ARGUMENT = re.compile(r"(?<![\w/.-])([a-z_]+)(?:\[\d+\])?=('[^']*'|\"[^\"]*\"|[^\s,;:()]*[^\s,;:().])")
 # What is said of an argument by its bare name, and not of a file that is called so.
 _VALUE = r"['\"\[({]|-?\d|None\b|True\b|False\b"
-_SAID = rf"(?= (?:must|allows|wants|counts|goes? with|has (?:no value|\d)|is (?:for|missing|left out|{_VALUE})))"
+_SAID = rf"(?= (?:must|allows|wants|counts|goes? with|has (?:no value|\d|')|is (?:for|missing|left out|{_VALUE})))"
 # What is done without an argument.
 _WITHOUT = re.compile(r"\bwith ([a-z_]+)=(?:False|None)(?![\w.]*\w)")
 # An argument with the option that stands for it.

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_video_focalnet.data.clip_transform import ClipTransform
 from keras_video_focalnet.data.color import from_sheet, to_sheet
-from keras_video_focalnet.utils.checks import check_integer, check_number
+from keras_video_focalnet.utils.checks import check_fraction, check_integer, check_number
 
 FILL = (128, 128, 128)
 """What a geometric operation shows outside of the frame."""
@@ -97,6 +97,9 @@ class RandAugment(ClipTransform):
         count: Operations a clip, an integer of 0 or more; an operation can come twice.
         magnitude: Their strength, 0 to 10, where 10 is the full range: the "m9" of "rand-m9". In the scale of 30 steps
             that torchvision has, this 9 is 27.
+        operation_probability: Chance of each of the operations to be done, 1 by default.
+        spread: Standard deviation of the strength, which is drawn for each operation and cut to 0 to 10: the "mstd0.5"
+            of "rand-m9-mstd0.5"; 0 by default.
         per_frame: Whether every frame gets a draw of its own.
 
     Raises:
@@ -110,14 +113,21 @@ class RandAugment(ClipTransform):
 
     count: int = 2
     magnitude: float = 9.0
+    operation_probability: float = 1.0
+    spread: float = 0.0
 
     def __post_init__(self):
         check_integer("count", self.count, minimum=0, remedy="the usual number is 2")
         check_number("magnitude", self.magnitude, minimum=0, maximum=10, remedy="divide one of 30 steps by 3")
+        check_fraction("operation_probability", self.operation_probability)
+        check_number("spread", self.spread, minimum=0)
 
     def apply(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         operations = list(OPERATIONS.values())
         for index in rng.integers(len(operations), size=self.count):
             sign = rng.choice((-1, 1))
-            clip = operations[index](clip, sign * self.magnitude / 10)
+            # Nothing more is drawn by default: the clips of a seed stay the same.
+            magnitude = np.clip(rng.normal(self.magnitude, self.spread), 0, 10) if self.spread else self.magnitude
+            if self.operation_probability == 1 or rng.uniform() < self.operation_probability:
+                clip = operations[index](clip, sign * magnitude / 10)
         return clip

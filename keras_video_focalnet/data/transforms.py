@@ -240,6 +240,8 @@ def training_transforms(
     rand_augment: tuple[int, float] | None = None,
     erasing: float = 0.0,
     per_frame: bool = False,
+    rand_augment_probability: float = 1.0,
+    rand_augment_spread: float = 0.0,
 ) -> Compose:
     """The chain of transforms that a clip goes through in training.
 
@@ -257,6 +259,8 @@ def training_transforms(
         rand_augment: `(count, magnitude)` of `RandAugment`, or None.
         erasing: Chance to cover a box.
         per_frame: Whether every frame gets draws of its own, of everything but the scale.
+        rand_augment_probability: Chance of each operation of `RandAugment`.
+        rand_augment_spread: Standard deviation of the operations' magnitude.
 
     Returns:
         A `Compose`.
@@ -275,7 +279,8 @@ def training_transforms(
     chances = [(RandomFlip, flip), (ColorJitter, color_jitter), (RandomGray, gray)]
     transforms += [kind(probability=chance, per_frame=per_frame) for kind, chance in chances if chance]
     if rand_augment is not None:
-        transforms.append(RandAugment(*rand_augment, per_frame=per_frame))
+        how = rand_augment_probability, rand_augment_spread
+        transforms.append(RandAugment(*rand_augment, *how, per_frame=per_frame))
     if erasing:
         transforms.append(RandomErasing(erasing, per_frame=per_frame))
     return Compose(transforms)

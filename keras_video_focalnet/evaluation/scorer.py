@@ -148,6 +148,9 @@ def fingerprint(network: Any) -> str:
     else:
         import keras
 
+        from keras_video_focalnet.models.kept import refresh_kept
+
+        refresh_kept(network)
         for weight in network.weights:
             array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
             digest.update(f"{array.shape} {array.dtype}".encode() + b"\0")

@@ -22,12 +22,14 @@ def write_saved_model(model, contract, path):
 
     module = tf.Module()
     module.serve = clip_function(model, contract, True, PORTABLE)
-    # TensorFlow saves only variables that it can reach from the module.
-    module.kept = [variable.value for variable in model.variables]
     signatures = {"serve": module.serve, "serving_default": module.serve}
     if outputs.has_features:
         module.features = tf.function(features, input_signature=[signature], autograph=False)
         signatures["features"] = module.features
+    # TensorFlow saves only variables that it can reach from the module. Those that no function reads, such as a text
+    # tower's, stay out.
+    read = {id(variable) for function in signatures.values() for variable in function.get_concrete_function().variables}
+    module.kept = [variable.value for variable in model.variables if id(variable.value) in read]
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")  # A message would name the temporary folder, which is moved afterwards.

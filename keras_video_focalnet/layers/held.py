@@ -13,6 +13,7 @@ def held(cls: T) -> T:
     So a tower can be frozen and freed stage by stage, and of what it holds only the parts that should learn do.
 
     Example:
+    >>> from keras_video_focalnet.layers import FusedDense
     >>> layer = held(FusedDense)(2)
     >>> layer.build((None, 4))
     >>> len(layer.weights), len(layer.trainable_weights)

@@ -33,8 +33,8 @@ Args:
     input_shape: `(frames, height, width, 3)`, default {shape} or what the weights were trained on; frames may be
         None.
     pooling: Without the classifier: None, "avg" or "max", see `{model}`.
-    classes: Number of classes; None means the weights' own count, else {classes}. Where it differs from the weights'
-        count, all but the classifier is loaded, with a warning.
+    classes: Number of classes; None means the weights' own count, else {classes}. Where it differs from the
+        weights' count, all but the classifier is loaded, with a warning.
     classifier_activation: Activation of the classifier; None gives logits. By default that of the file of a whole
         model or of a training run, `"sigmoid"` where clips had several labels, else `"softmax"`.
     include_preprocessing: True takes pixels of 0 to 255, False takes what
@@ -86,7 +86,7 @@ def builder(
             name=entry.name,
             model=architecture.__name__,
             shape=entry.input_shape,
-            classes=own["classes"].default,
+            classes=own["classes"].default or "that of class names",
             published=f"default {entry.weights!r}; `list_models()` tells which exist",
         )
         function.preset = preset
@@ -139,7 +139,7 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     architecture.check_shape(arguments)
     opened = open_weights(weights, layout_of(entry.name))
     classes = classes_of(opened.state, architecture.classifier_tensors)
-    if arguments["classes"] is None:
+    if arguments["classes"] is None and arguments.get("class_names") is None:
         arguments["classes"] = classes or constructor_arguments(architecture)["classes"].default
     if arguments["include_top"] and arguments["classes"] == classes:
         if "labels" not in given:

@@ -14,6 +14,7 @@ from keras_video_focalnet.layers.quantization import quantize_layers, quantized_
 from keras_video_focalnet.layers.serialization import with_remedy
 from keras_video_focalnet.models import clip_rules  # noqa: F401  (tells `read_clip` what a model's clips are)
 from keras_video_focalnet.models.arguments import REQUIRED_ARGUMENTS, constructor_arguments
+from keras_video_focalnet.models.class_names import ToldByNames
 from keras_video_focalnet.models.cloning import take_weights
 from keras_video_focalnet.models.entrances import know_layers
 from keras_video_focalnet.models.heads import TrainedByHeads
@@ -33,7 +34,7 @@ _LAMBDA = "__lambda__"
 _KERAS_ATTRIBUTES = ("name", "trainable", "dtype", "input_shape", "input_tensor")
 
 
-class VideoClassifier(TrainedByHeads):
+class VideoClassifier(ToldByNames, TrainedByHeads):
     """A video classifier: the base of every architecture of this package.
 
     A subclass builds its functional graph in `__init__` and ends with

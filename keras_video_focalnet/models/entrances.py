@@ -231,9 +231,11 @@ def _locked(inherited):
         if not _holds_ours(self):
             return inherited(self, *args, **kwargs)
         with whole(self):
-            if inherited.__name__ in _WRITE_FILES:
-                refresh_kept(self)
-            return inherited(self, *args, **kwargs)
+            if inherited.__name__ not in _WRITE_FILES:
+                return inherited(self, *args, **kwargs)
+            refresh_kept(self)
+            with force(kept_features="stored"):
+                return inherited(self, *args, **kwargs)
 
     return locked
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_video_focalnet.ops import Tensor
 from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_torch, half_precision_by_context, on_cpu
-from keras_video_focalnet.ops.gelu import QUICK, activation
+from keras_video_focalnet.ops.gelu import activation
 
 
 def linear(x: Tensor, kernel: Tensor, bias: Tensor, activate: bool | str = False) -> Tensor:
@@ -23,7 +23,8 @@ def linears(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activate: bool 
     """Several `linear` of the same `x`, by pairs of a kernel and a bias whose numbers of units may differ."""
     x = ops.convert_to_tensor(x)
     formulations = {"unflattened": _unflattened, "library": _library}
-    if keras.backend.backend() == "torch" and _onednn_runs(x):
+    # OneDNN has no such activation, and is no faster without.
+    if keras.backend.backend() == "torch" and activate != "quick_gelu" and _onednn_runs(x):
         formulations["onednn"] = _onednn
     return choose("linear", formulations, next(reversed(formulations)))(x, weights, activate)
 
@@ -56,7 +57,7 @@ def _product(x, kernel, bias):
 
 @functools.cache
 def _onednn_operation():
-    """OneDNN's product with an activation in one pass, as `torch.compile` calls it; None where PyTorch has none."""
+    """OneDNN's product with a GELU in the same pass, as `torch.compile` calls it; None where PyTorch has none."""
     import torch
 
     if not torch.backends.mkldnn.is_available():
@@ -75,14 +76,10 @@ def _onednn_runs(x):
 
 
 def _onednn(x, weights, activate):
-    attribute = {False: ("none", [], ""), True: ("gelu", [], "none"), "quick_gelu": ("swish", [], "")}[activate]
+    attribute = ("gelu", [], "none") if activate else ("none", [], "")
     results = []
     for kernel, bias in weights:
         kernel, bias = map(ops.convert_to_tensor, (kernel, bias))
-        if activate == "quick_gelu":
-            # OneDNN has `y * sigmoid(y)`, of which this takes y = 1.702 x.
-            results.append(_onednn_operation()(x, (kernel * QUICK).T, bias * QUICK, *attribute).div_(QUICK))
-            continue
         # It takes minutes for some columns of a larger matrix. Copying them first takes next to nothing.
         results.append(_onednn_operation()(x, kernel.contiguous().T, bias.contiguous(), *attribute))
     return results

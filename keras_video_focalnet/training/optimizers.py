@@ -22,7 +22,17 @@ def _as_built(optimizer: type) -> type:
 
 
 class _CommonRules:
-    """Rules that all optimizers here follow: PyTorch's clipping, and weight decay of matrices and kernels only."""
+    """Rules that all optimizers here follow: PyTorch's clipping, and weight decay of matrices and kernels only, unless
+    vectors and numbers are to decay too.
+    """
+
+    def __init__(self, *args: Any, decay_vectors: bool = False, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.decay_vectors = decay_vectors
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, from which `from_config` makes the same optimizer."""
+        return {**super().get_config(), "decay_vectors": self.decay_vectors}
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Make the optimizer's variables."""
@@ -32,7 +42,8 @@ class _CommonRules:
         self.gradient_norm = self.add_variable((), dtype="float32", name="gradient_norm")
 
     def _use_weight_decay(self, variable: keras.Variable) -> bool:
-        return len(variable.shape) > 1 and super()._use_weight_decay(variable)
+        decays = self.decay_vectors or len(variable.shape) > 1
+        return decays and super()._use_weight_decay(variable)
 
     def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
         """Do nothing, because the update step of a variable decays it too."""
@@ -76,7 +87,8 @@ class TorchSGD(_CommonRules, _as_built(keras.optimizers.SGD)):
         nesterov: Whether the momentum is Nesterov's, True by default.
         weight_decay: 1e-4 by default; None does not decay. `exclude_from_weight_decay` excludes further variables.
         global_clipnorm: What the norm of the entire gradient is clipped to, 5 by default; None does not clip.
-        **kwargs: Of `keras.optimizers.Optimizer`: `use_ema`, `gradient_accumulation_steps`, `loss_scale_factor`, ...
+        **kwargs: `decay_vectors`, False by default, whether variables of one axis or none decay too; and those of
+            `keras.optimizers.Optimizer`: `use_ema`, `gradient_accumulation_steps`, `loss_scale_factor`, ...
 
     Attributes:
         gradient_norm: float32 variable, once built: the global norm of the last update's gradient before clipping.
@@ -146,7 +158,8 @@ class LayerwiseAdamW(_CommonRules, _as_built(keras.optimizers.AdamW)):
         weight_decay: 0.05 by default; `exclude_from_weight_decay` excludes further variables.
         multipliers: What the learning rate of a layer's variables is multiplied by, by the name of the layer, as
             `layerwise_multipliers` gives it; 1 for layers that are not in it. None (the default) gives all layers 1.
-        **kwargs: Of `keras.optimizers.AdamW`: `beta_1`, `use_ema`, `gradient_accumulation_steps`, ...
+        **kwargs: `decay_vectors`, False by default, whether variables of one axis or none decay too; and those of
+            `keras.optimizers.AdamW`: `beta_1`, `use_ema`, `gradient_accumulation_steps`, ...
 
     Attributes:
         gradient_norm: float32 variable, once built: the global norm of the last update's gradient before clipping.
@@ -226,7 +239,8 @@ class Muon(_CommonRules, keras.optimizers.Muon):
             Adam's update. `"role:stem"` and `"role:classifier"`, the default, stand for layers that bear the names of
             those of a registered architecture; `muon_exclusions(model)` adds a last layer of your own.
         adam_beta_2: At least 0 and below 1, 0.99 by default.
-        **kwargs: Of `keras.optimizers.Muon`: `momentum`, `ns_steps`, `use_ema`, ..., but for `adam_weight_decay`.
+        **kwargs: `decay_vectors`, False by default, whether variables of one axis or none decay too; and those of
+            `keras.optimizers.Muon`: `momentum`, `ns_steps`, `use_ema`, ..., but for `adam_weight_decay`.
 
     Attributes:
         gradient_norm: float32 variable, once built: the global norm of the last update's gradient before clipping.

@@ -35,7 +35,9 @@ RENAMED = {
 }
 
 _CHANCES = ("cutmix_probability", "mix_probability", "flip", "color_jitter", "gray", "erasing")
+_CHANCES += ("rand_augment_probability",)
 _NOT_NEGATIVE = ("learning_rate", "warmup_learning_rate", "min_learning_rate", "weight_decay", "mixup", "cutmix")
+_NOT_NEGATIVE += ("rand_augment_spread",)
 
 
 @renamed_arguments(RENAMED)
@@ -64,6 +66,8 @@ class Recipe:
         layer_decay: For `"adamw"`, the factor of the learning rate from one block to the block below it, above 0 and at
             most 1 (the default, the same rate everywhere); see `layerwise_multipliers`.
         weight_decay: Weight decay of matrices and kernels, 1e-4 by default.
+        decay_vectors: Whether vectors and numbers, as the scales and shifts of a norm are, decay too; False by default.
+        epsilon: For `"adamw"`, what is added to the root of the mean square of a gradient, above 0; 1e-7 by default.
         clip_norm: What the global norm of the gradient is clipped to, 5 by default; None does not clip.
         gradient_accumulation_steps: How many batches, 2 or more, make one update; None (the default) updates with every
             batch. The learning rates are scaled to the size of all batches of an update together.
@@ -89,6 +93,8 @@ class Recipe:
         scale_jitter: Smallest and largest factor that scales the picture before the crop, (0.75, 1.33) by default; None
             does not scale.
         rand_augment: `(count, magnitude)` of RandAugment; None (the default) leaves it out.
+        rand_augment_probability: Chance of each of its operations to be done, from 0 to 1; 1 by default.
+        rand_augment_spread: Standard deviation of its magnitude, 0 or more; 0 by default.
         erasing: Chance to cover a box of the picture, from 0 to 1; 0 by default.
 
     Raises:
@@ -131,6 +137,10 @@ class Recipe:
     scale_jitter: tuple[float, float] | None = (0.75, 1.33)
     rand_augment: tuple[int, float] | None = None
     erasing: float = 0.0
+    decay_vectors: bool = False
+    epsilon: float = 1e-7
+    rand_augment_probability: float = 1.0
+    rand_augment_spread: float = 0.0
 
     def __post_init__(self):
         check_choice("optimizer", self.optimizer, ("sgd", "adamw", "muon"))
@@ -141,6 +151,7 @@ class Recipe:
             check_number(name, getattr(self, name), minimum=0)
         check_number("label_smoothing", self.label_smoothing, minimum=0, below=1)
         check_number("layer_decay", self.layer_decay, above=0, maximum=1)
+        check_number("epsilon", self.epsilon, above=0)
         optional = {
             "rate_batch": (check_integer, {"minimum": 1}),
             "drop_path_rate": (check_number, {"minimum": 0, "below": 1}),
@@ -163,6 +174,7 @@ class Recipe:
         height, width, 3)` and a `numpy.random.Generator` to a uint8 clip of `size`, pixels or `(height, width)`.
         """
         names = ("area", "flip", "color_jitter", "gray", "scale_jitter", "rand_augment", "erasing")
+        names += ("rand_augment_probability", "rand_augment_spread")
         return training_transforms(size, **{name: getattr(self, name) for name in names})
 
     def mixing(self, classes: int, multi_label: bool = False) -> Mixing:
@@ -189,6 +201,7 @@ class Recipe:
         )
         common = {
             "weight_decay": self.weight_decay,
+            "decay_vectors": self.decay_vectors,
             "global_clipnorm": self.clip_norm,
             "use_ema": self.use_ema,
             "ema_momentum": self.ema_momentum,
@@ -199,7 +212,8 @@ class Recipe:
         elif self.optimizer == "muon":
             optimizer = Muon(schedule, exclude_layers=muon_exclusions(model), **common)
         else:
-            optimizer = LayerwiseAdamW(schedule, multipliers=layerwise_multipliers(model, self.layer_decay), **common)
+            common |= {"multipliers": layerwise_multipliers(model, self.layer_decay), "epsilon": self.epsilon}
+            optimizer = LayerwiseAdamW(schedule, **common)
         # Keras looks at the dtype policy of the model, which need not be that of its layers.
         in_half_precision = any(layer.compute_dtype == "float16" for layer in model.layers)
         return keras.optimizers.LossScaleOptimizer(optimizer) if in_half_precision else optimizer

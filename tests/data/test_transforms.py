@@ -305,6 +305,28 @@ def test_rand_augment_draws_count_operations(monkeypatch):
     assert (RandAugment(count=0)(moving(), rng()) == moving()).all()
 
 
+def test_rand_augment_can_leave_operations_out_and_draw_their_strength(monkeypatch):
+    called = []
+    for name in OPERATIONS:
+        monkeypatch.setitem(OPERATIONS, name, lambda clip, strength: called.append(abs(strength)) or clip)
+    generator = rng()
+    for _ in range(300):
+        RandAugment(count=4, magnitude=7, operation_probability=0.5, spread=0.5)(still(1), generator)
+    assert 520 < len(called) < 680
+    assert 0.69 < np.mean(called) < 0.71 and 0.04 < np.std(called) < 0.06
+    for _ in range(300):
+        RandAugment(count=4, magnitude=10, spread=5)(still(1), generator)
+    assert min(called) >= 0 and max(called) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message", [({"operation_probability": 1.5}, "operation_prob"), ({"spread": -1}, "spread")]
+)
+def test_rand_augment_refuses_what_is_no_chance(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RandAugment(**arguments)
+
+
 # ---- The chain
 
 

@@ -1,4 +1,5 @@
-"""The checks that Keras applies to its own layers, of every public layer: `keras.src.testing.TestCase.run_layer_test`.
+"""The checks that Keras applies to its own layers, of every public layer and of blocks that one architecture has:
+`keras.src.testing.TestCase.run_layer_test`.
 
 They build the layer, call it symbolically and eagerly, train it, save, load and clone it, and try half precision.
 """
@@ -9,6 +10,9 @@ from keras.src import testing
 
 from keras_video_focalnet import layers
 from keras_video_focalnet.data.image_layers import ClipAugmentation
+from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
+from keras_video_focalnet.models.vita_clip.prompted_block import PromptedBlock
+from keras_video_focalnet.models.vita_clip.text_tower import TextBlock
 
 TOKENS = (2, 4, 6 * 5, 8)
 CLIPS = (2, 4, 12, 10, 3)
@@ -50,6 +54,10 @@ class KerasLayerChecks(testing.TestCase):
     def test_dense_with_several_outputs(self):
         output = ((*TOKENS[:-1], 6), (*TOKENS[:-1], 2))
         self.check(layers.FusedDense, {"units": (6, 2)}, TOKENS, output, 2, masking=True)
+
+    def test_dense_with_the_approximate_gelu(self):
+        kwargs = {"units": 6, "activate": "quick_gelu"}
+        self.check(layers.FusedDense, kwargs, TOKENS, (*TOKENS[:-1], 6), 2, masking=True)
 
     def test_layer_normalization(self):
         self.check(layers.FusedLayerNormalization, {"epsilon": 1e-3}, TOKENS, TOKENS, 2, masking=True)
@@ -97,6 +105,13 @@ class KerasLayerChecks(testing.TestCase):
         kwargs = {"num_heads": 2, "grid_size": (6, 4), "window_size": 2, "shift_size": 1}
         self.check(layers.WindowAttention, kwargs, (2, 4, 24, 8), (2, 4, 24, 8), 5)
 
+    def test_token_attention(self):
+        self.check(layers.TokenAttention, {"num_heads": 2}, TOKENS, TOKENS, 8)
+
+    def test_causal_token_attention_with_one_projection(self):
+        kwargs = {"num_heads": 2, "causal": True, "joined": True}
+        self.check(layers.TokenAttention, kwargs, (3, 7, 8), (3, 7, 8), 4)
+
     def test_relative_position_bias(self):
         kwargs = {"window_size": (2, 3), "num_heads": 2}
         self.check(layers.RelativePositionBias, kwargs, (4, 2, 6, 6), (4, 2, 6, 6), 1)
@@ -113,6 +128,39 @@ class KerasLayerChecks(testing.TestCase):
 
     def test_dense_heads(self):
         self.check(layers.DenseHeads, {"classes": 5, "heads": 2}, (2, 8), (2, 5), 4)
+
+    def test_frame_embedding(self):
+        kwargs = {"embed_dim": 8, "grid_size": (32, 48), "num_frames": 4, "trains": True}
+        self.check(FrameEmbedding, kwargs, (2, 4, 32 * 48, 3), (2, 4, 7, 8), 7)
+
+    def test_frame_embedding_with_prompts_for_blocks(self):
+        kwargs = {"embed_dim": 8, "grid_size": 32, "num_frames": 2, "num_prompts": 3, "depth": 2}
+        # Of what comes from CLIP nothing trains: patches, class token, places and a norm.
+        self.check(FrameEmbedding, kwargs, (2, 4, 32 * 32, 3), ((2, 4, 5, 8), (2, 3, 8)), 2, fixed=6)
+
+    def test_prompted_block(self):
+        kwargs = {"num_heads": 2, "num_frames": 4, "trains": "all"}
+        self.check(PromptedBlock, kwargs, TOKENS, TOKENS, 29)
+
+    def test_prompted_block_of_class_tokens_whose_prompts_train_alone(self):
+        kwargs = {"num_heads": 2, "num_frames": 2, "mlp_ratio": 2.0, "class_token_only": True}
+        self.check(PromptedBlock, kwargs, TOKENS, (2, 4, 1, 8), 11, fixed=18)
+
+    def test_prompted_block_without_prompts(self):
+        kwargs = {"num_heads": 2, "summary": False, "local": False, "trains": "cls_proj"}
+        # Nothing is left to train, so there is no check of training.
+        self.run_layer_test(
+            PromptedBlock,
+            init_kwargs=kwargs,
+            input_shape=TOKENS,
+            expected_output_shape=TOKENS,
+            expected_num_trainable_weights=0,
+            expected_num_non_trainable_weights=16,
+            run_training_check=False,
+        )
+
+    def test_text_block(self):
+        self.check(TextBlock, {"num_heads": 2, "trains": True}, (3, 7, 8), (3, 7, 8), 12)
 
     def test_augmentation_of_clips(self):
         kwargs = {"layer": keras.layers.RandomFlip("horizontal", seed=1)}

@@ -9,7 +9,7 @@ import pytest
 from keras_video_focalnet.ops.autodiff.formulation import force
 from keras_video_focalnet.ops.autodiff.fusion import sums_in_one_pass
 from keras_video_focalnet.ops.gated_sum import gated_sum
-from keras_video_focalnet.ops.gelu import gelu
+from keras_video_focalnet.ops.gelu import gelu, quick_gelu
 from keras_video_focalnet.ops.layer_norm import layer_norm
 from keras_video_focalnet.ops.linear import linear
 from tests.gradients import values_and_gradients
@@ -39,8 +39,9 @@ def test_linear(shape, forced):
     x, kernel, bias = rng.normal(size=shape), rng.normal(size=(4, 6)), rng.normal(size=6)
     with force(**forced):
         check(linear, lambda x, kernel, bias: x @ kernel + bias, x, kernel, bias)
-        activated = run(lambda *a: linear(*a, activate=True), x, kernel, bias)
-    np.testing.assert_allclose(activated, run(gelu, x @ kernel + bias), atol=2e-5)
+        for kind, function in ((True, gelu), ("quick_gelu", quick_gelu)):
+            activated = run(lambda *a, kind=kind: linear(*a, activate=kind), x, kernel, bias)
+            np.testing.assert_allclose(activated, run(function, x @ kernel + bias), atol=2e-5)
 
 
 @pytest.mark.skipif(not onednn_is_there(), reason="oneDNN's product is a formulation of PyTorch's, on x86")
@@ -163,3 +164,31 @@ def test_gelu_is_the_exact_one(erf):
     # The tanh approximation is off by 5e-4 here.
     with force(erf=erf):
         np.testing.assert_allclose(run(gelu, x), wanted, atol=2e-6)
+
+
+def test_quick_gelu():
+    x = np.linspace(-12, 12, 241)
+    share = 1 / (1 + np.exp(-1.702 * x))
+    np.testing.assert_allclose(run(quick_gelu, x), x * share, atol=2e-6)
+    wanted = share * (1 + 1.702 * x * (1 - share))
+    for jit_compile in (False, True):
+        _, (gradient,) = values_and_gradients(quick_gelu, [x.astype("float32")], np.ones(241, "float32"), jit_compile)
+        np.testing.assert_allclose(gradient, wanted, atol=2e-6)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch alone records or not")
+def test_quick_gelu_without_gradients_leaves_its_input_alone():
+    import torch
+
+    x = torch.linspace(-12, 12, 241)
+    kept, recorded = x.clone(), quick_gelu(x)
+    with torch.no_grad():
+        np.testing.assert_allclose(quick_gelu(x).numpy(), recorded.detach().numpy(), atol=2e-6)
+    assert torch.equal(x, kept)
+
+
+def test_quick_gelu_of_large_numbers_in_half_precision():
+    for dtype in ("float16", "bfloat16"):
+        given = quick_gelu(keras.ops.convert_to_tensor([-1000.0, 0.0, 1000.0], dtype=dtype))
+        assert keras.backend.standardize_dtype(given.dtype) == dtype
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(keras.ops.cast(given, "float32")), [0, 0, 1000])

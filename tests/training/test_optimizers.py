@@ -229,6 +229,18 @@ def test_variables_excluded_by_the_user_do_not_decay(make):
 
 
 @each_optimizer
+def test_vectors_decay_where_they_are_to(make):
+    zero = [np.zeros_like(array) for array in arrays(0)]
+    decayed = {}
+    for options in ({}, {"decay_vectors": True}):
+        optimizer = make(**options)
+        optimizer = type(optimizer).from_config(optimizer.get_config())
+        after, _ = trained(optimizer, [zero])
+        decayed[len(options)] = [not np.array_equal(x, y) for x, y in zip(after, arrays(0), strict=True)]
+    assert decayed == {0: [True, True, False], 1: [True, True, True]}
+
+
+@each_optimizer
 def test_accumulated_gradients_are_averaged_before_clipping(make):
     pairs = [(arrays(step), arrays(step + 10)) for step in range(1, 4)]
     means = [[(a + b) / 2 for a, b in zip(*pair, strict=True)] for pair in pairs]

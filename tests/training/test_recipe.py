@@ -9,10 +9,11 @@ import pytest
 
 import keras_video_focalnet
 from keras_video_focalnet.data.mixing import Mixing
+from keras_video_focalnet.data.rand_augment import RandAugment
 from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetB, VideoFocalNetS, VideoFocalNetT
 from keras_video_focalnet.models.video_focalnet.recipes import RECIPES
 from keras_video_focalnet.training.losses import ClassWeightedCrossentropy
-from keras_video_focalnet.training.optimizers import TorchSGD, layerwise_multipliers
+from keras_video_focalnet.training.optimizers import LayerwiseAdamW, TorchSGD, layerwise_multipliers
 from keras_video_focalnet.training.recipe import FINETUNE, Recipe, get_recipe
 from tests.training.test_freezing import ORDER, network
 
@@ -49,6 +50,28 @@ def test_kinetics_is_the_papers_table():
 @pytest.mark.parametrize("name", ["ssv2", "diving48", "activitynet", "Something-Something-v2", "anet"])
 def test_other_data_sets_differ_in_the_flip(name):
     assert get_recipe(name) == dataclasses.replace(get_recipe("k400"), flip=0.0)
+
+
+def test_vita_clip_is_the_authors_script():
+    """32 epochs of 240,000 videos in batches of 256 are 30,000 steps; the rate falls from the first one to 0."""
+    found = get_recipe("vita_clip")
+    assert get_recipe("k400", "vita-clip") == found
+    assert (found.num_frames, found.size, found.sampling) == (8, 224, ("dense", 16))
+    names = [type(transform).__name__ for transform in found.transforms(224).transforms]
+    assert names == ["RandomResizedCrop", "RandAugment"]
+    crop, augment = found.transforms(224).transforms
+    assert (crop.area, crop.aspect) == ((0.08, 1.0), (3 / 4, 4 / 3))
+    assert augment == RandAugment(count=4, magnitude=7.0, operation_probability=0.5, spread=0.5)
+    assert not found.mixing(400).changes_clips and found.label_smoothing == 0
+    steps = 240_000 // 256
+    optimizer = found.build_optimizer(network(), steps_per_epoch=steps, batch_size=256)
+    assert type(optimizer) is LayerwiseAdamW and set(optimizer.multipliers.values()) == {1.0}
+    config = optimizer.get_config()
+    wanted = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": 0.05, "decay_vectors": True}
+    assert config.items() >= {**wanted, "clipnorm": None, "global_clipnorm": None, "use_ema": False}.items()
+    np.testing.assert_allclose(
+        rates(optimizer, [0, 1, 1 + 16 * steps, 1 + 32 * steps]), [4e-4, 4e-4, 2e-4, 0], atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("builder, rate", [(VideoFocalNetT, 0.2), (VideoFocalNetS, 0.3), (VideoFocalNetB, 0.5)])

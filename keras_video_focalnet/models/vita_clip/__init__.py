@@ -3,7 +3,7 @@
 import importlib
 
 from keras_video_focalnet.models.registry import Family, register
-from keras_video_focalnet.models.vita_clip import entries
+from keras_video_focalnet.models.vita_clip import entries, recipes
 
 _FAMILY = register(
     Family(
@@ -13,6 +13,7 @@ _FAMILY = register(
         classifier="VitaCLIP",
         builders=entries.BUILDERS,
         entries=entries.ENTRIES,
+        recipes=recipes.RECIPES,
         readers={"keras3": f"{__name__}.keras3_file:read_keras3"},
     )
 )

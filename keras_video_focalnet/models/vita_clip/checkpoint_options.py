@@ -27,7 +27,7 @@ def check_options(ours: Shapes, given: Shapes, of_clip: bool) -> None:
     Raises:
         WeightsFileError: They differ; the message tells the options.
     """
-    model, file = _options(ours), _options(given)
+    model, file = told_options(ours), told_options(given)
     compared = [name for name in model if name in file]
     if of_clip:
         compared = [name for name in compared if name not in ("prompts", "context")]
@@ -55,7 +55,8 @@ def check_options(ours: Shapes, given: Shapes, of_clip: bool) -> None:
         )
 
 
-def _options(shapes: Shapes) -> dict[str, Any]:
+def told_options(shapes: Shapes) -> dict[str, Any]:
+    """The constructor's arguments that shapes of tensors tell, by the reference's names."""
     width, hidden = _size(shapes, "visual.cls_token", 0), _size(shapes, "visual.blocks.0.mlp.fc1.weight", 0)
     context = shapes.get("prompt_learner.ctx")
     sizes = {

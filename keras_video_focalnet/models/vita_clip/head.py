@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_video_focalnet.layers.initializers import NumpyNormal
+from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.models.vita_clip.class_texts import ClassTexts, plain_texts, texts_with_context
 from keras_video_focalnet.models.vita_clip.text_tower import TextTower
@@ -75,6 +76,8 @@ class VitaCLIPHead(keras.layers.Layer):
         trains: Whether all weights train; False by default: the context and the scale alone.
         activation: Activation of the scores, `"softmax"` by default; None gives logits.
         text_dtype: Dtype policy of the text tower; by default that of the head.
+        quantized: Which layers of the text tower are quantized, as `get_config` describes it after `quantize`, or None,
+            the default.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, channels)`, floating.
@@ -98,6 +101,7 @@ class VitaCLIPHead(keras.layers.Layer):
         trains: bool = False,
         activation: Any = "softmax",
         text_dtype: Any = None,
+        quantized: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -110,10 +114,11 @@ class VitaCLIPHead(keras.layers.Layer):
         self.templates = tuple(templates)
         self.trains = trains
         self.activation = keras.activations.get(activation)
-        self.text_dtype = text_dtype
+        self.text_dtype = None if text_dtype is None else keras.dtype_policies.get(text_dtype)
+        self.quantized = quantized
         self.textual, self.texts = None, ()
         if text_depth is not None:
-            policy = self.dtype_policy if text_dtype is None else keras.dtype_policies.get(text_dtype)
+            policy = self.dtype_policy if text_dtype is None else self.text_dtype
             sizes = (text_dim, text_heads, text_depth, projection_dim)
             self.textual = TextTower(*sizes, trains=trains, dtype=policy, name="textual")
             names = self.class_names or tuple(map(str, range(classes)))
@@ -144,6 +149,7 @@ class VitaCLIPHead(keras.layers.Layer):
                 if texts.words is not None:
                     self.ctx.assign(self.textual.embed(np.array(texts.words)))
         self.kept.build()
+        quantize_layers(self, self.quantized)
         self.built = True
 
     @property
@@ -189,7 +195,8 @@ class VitaCLIPHead(keras.layers.Layer):
         if texts.learned is not None:
             learned = ops.convert_to_tensor(texts.learned[rows])
             ctx = ops.convert_to_tensor(self.ctx)
-            ctx = ctx if self.shares_context else ctx[rows]
+            if not self.shares_context and learned.shape[0] < self.classes:
+                ctx = ops.take(ctx, np.arange(self.classes)[rows], axis=0)
             # Exactly a vector or zeros: a row of the matrix has one 1 or none.
             placed = ops.matmul(ops.cast(learned, ctx.dtype), ctx)
             blank = ops.cast(1.0 - ops.sum(learned, axis=-1, keepdims=True), vectors.dtype)
@@ -259,8 +266,9 @@ class VitaCLIPHead(keras.layers.Layer):
         arguments = ("classes", "class_names", "projection_dim", "text_dim", "text_heads", "text_depth", "context")
         arguments += ("context_tokens", "context_position", "context_init", "templates", "trains")
         config = {name: getattr(self, name) for name in arguments}
-        activation = keras.activations.serialize(self.activation)
-        return {**super().get_config(), **config, "activation": activation, "text_dtype": self.text_dtype}
+        config["activation"] = keras.activations.serialize(self.activation)
+        config["text_dtype"] = None if self.text_dtype is None else keras.dtype_policies.serialize(self.text_dtype)
+        return {**super().get_config(), **config, "quantized": quantized_layers(self)}
 
 
 def _kept_are_fresh():

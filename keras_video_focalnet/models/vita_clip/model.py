@@ -26,6 +26,7 @@ from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, check_t
 from keras_video_focalnet.models.vita_clip.entries import BUILDERS
 from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
 from keras_video_focalnet.models.vita_clip.head import CONTEXTS, VitaCLIPHead
+from keras_video_focalnet.models.vita_clip.named_weights import options_for_names
 from keras_video_focalnet.models.vita_clip.prompted_block import TRAINS, PromptedBlock
 from keras_video_focalnet.models.vita_clip.weights import complete_state, copy_texts, layer_slots, unused_state
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_number, fail
@@ -44,7 +45,8 @@ _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27
 class VitaCLIP(VideoClassifier):
     """Vita-CLIP as a functional model: CLIP's vision tower on every frame with prompts, and CLIP's text tower.
 
-    A score tells how like the clip's feature is to that of a class's name. What comes from CLIP is frozen; prompts, the
+    It is that of Wasim et al., "Vita-CLIP: Video and text adaptive CLIP via Multimodal Prompting", CVPR 2023. A score
+    tells how like the clip's feature is to that of a class's name. What comes from CLIP is frozen; prompts, the
     attention of summaries, times, the learned context of the names and the scale train (`trains`). Text features are
     computed once and kept for everything but training, see `text_features`.
 
@@ -283,6 +285,22 @@ class VitaCLIP(VideoClassifier):
 
     # === Texts ===
 
+    @classmethod
+    def check_class_names(cls, names: Sequence[str] | str | os.PathLike) -> tuple[str, ...]:
+        """As the contract says: there are names, all different, and none is too long for the text tower."""
+        checked, _ = check_names(names, None, None, None, None)
+        plain_texts(checked)
+        return checked
+
+    @classmethod
+    def arguments_for_names(
+        cls, names: Sequence[str], state: Mapping[str, Any] | None, labels: Sequence[str] | None
+    ) -> dict[str, Any]:
+        """As the contract says: with what was learned for these names, else by their texts alone. Where the weights
+        are CLIP's, the model is CLIP, which has no prompts.
+        """
+        return {"class_names": names, **options_for_names(names, state or {}, labels)}
+
     @property
     def text_features(self) -> Any:
         """The features of the classes' texts, `(classes, projection_dim)`, not normalized, which inference reads.
@@ -358,6 +376,12 @@ class VitaCLIP(VideoClassifier):
         if self.classifier is not None:
             copy_texts(self.classifier, model.classifier)
         return model
+
+    def quantize(self, *args, **kwargs) -> None:
+        """As `keras.Model.quantize`; the text tower is quantized too, and text features are computed by it then."""
+        super().quantize(*args, **kwargs)
+        # What TensorFlow traced of it computes with the weights of before.
+        _VISION.pop(self, None)
 
     def _check_text_tower(self, function):
         if self._head.textual is None:
@@ -489,5 +513,8 @@ def _check_templates(templates):
 
 @builder(VitaCLIP, BUILDERS, name="vita_clip_b")
 def VitaCLIPB(*args, **kwargs) -> VitaCLIP:
-    """Vita-CLIP on CLIP ViT-B/16: 186.9 M parameters for 400 classes, 30.2 M of them train; 149.3 GMAC a clip."""
+    """Vita-CLIP on CLIP ViT-B/16: 186.9 M parameters for 400 classes, 30.2 M of them train; 149.3 GMAC a clip.
+
+    `class_names` are what the classes are called: `VitaCLIPB(class_names=["opening a door", "closing a door"])`.
+    """
     return VitaCLIPB.build(*args, **kwargs)

@@ -202,8 +202,13 @@ class PromptedBlock(keras.layers.Layer):
 
 
 def _repeated(part, count):
-    """Tokens `(batch, 1, tokens, channels)` for each of `count` frames, by an operation that phones' GPUs have."""
-    return ops.concatenate([part] * count, axis=1)
+    """Tokens `(batch, 1, tokens, channels)` for each of `count` frames, by an operation that phones' GPUs have, and of
+    no more than three parts each time, since processors' delegates take no more than a few.
+    """
+    if count <= 3:
+        return ops.concatenate([part] * count, axis=1) if count > 1 else part
+    half = _repeated(part, count // 2)
+    return ops.concatenate([half, half, *[part] * (count % 2)], axis=1)
 
 
 def _for_all_frames(part, inputs):

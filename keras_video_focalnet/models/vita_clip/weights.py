@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.models.network import Network
 from keras_video_focalnet.models.vita_clip.checkpoint_options import check_options
 from keras_video_focalnet.models.vita_clip.tokenizer import START
@@ -17,12 +18,15 @@ from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.slots import Slot, State, dense_slots, norm_slots, vector_slot
 
 TEXT_FEATURES, CONTEXT, EMBEDDING = "text_features", "prompt_learner.ctx", "textual.token_embedding.weight"
-_PREFIX, _SUFFIX = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
+_PREFIX, SUFFIX = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
+CLASS_TOKEN, TIMES = "visual.cls_token", "visual.time_embed"
 # What the classifier holds, also where a Keras file names it by the layer.
 _OF_THE_HEAD = ("textual.", "prompt_learner.", TEXT_FEATURES, "logit_scale", "visual.proj", "layers/vita_clip_head/")
-# What CLIP does not have.
 # What a file of the vision tower alone need not have.
 _BESIDE_THE_TOWER = re.compile(r"^textual\.|^visual\.proj$")
+# What every model with prompts of any kind has.
+_OF_PROMPTS = re.compile(r"cls_proj|global_prompts")
+# What CLIP does not have.
 _NOT_OF_CLIP = re.compile(r"time_embed|cls_proj|summary|local_prompts|global_prompts|prompt_learner|logit_scale")
 
 # Patterns of names in other layouts of CLIP, in turn, and what becomes of them.
@@ -105,9 +109,9 @@ def _embedding_slots(layer):
     kernel = layer.patches.kernel
     side, _, colors, channels = kernel.shape
     slots = {
-        "visual.cls_token": vector_slot(layer.cls_token),
+        CLASS_TOKEN: vector_slot(layer.cls_token),
         "visual.pos_embed": vector_slot(layer.pos_embed),
-        "visual.time_embed": vector_slot(layer.time_embed),
+        TIMES: vector_slot(layer.time_embed),
         "visual.patch_embed.proj.weight": Slot(kernel, (channels, colors, side, side), (2, 3, 1, 0)),
         "visual.patch_embed.proj.bias": vector_slot(layer.patches.bias),
         **norm_slots("visual.ln_pre", layer.ln_pre),
@@ -181,20 +185,21 @@ def unused_state(network: Network) -> dict[str, np.ndarray | None]:
         (texts,) = head.texts
         embedding = keras.ops.convert_to_numpy(head.textual.token_embedding)
         state[_PREFIX] = embedding[np.full((head.classes, 1), START)]
-        state[_SUFFIX] = embedding[texts.suffix_ids]
+        state[SUFFIX] = embedding[texts.suffix_ids]
     return state
 
 
 def copy_texts(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
-    """Gives a classifier the weights of another one that do not belong to its classes."""
-    old, new = _head_slots(source), _head_slots(target)
-    for name, slot in new.items():
-        of_classes = name == TEXT_FEATURES or (
-            name == CONTEXT and not (source.shares_context and target.shares_context)
-        )
-        if name in old and not of_classes and old[name].reference_shape == slot.reference_shape:
-            # As arrays: JAX would have both layers hold one buffer, which what one of them does may free.
-            slot.variable.assign(keras.ops.convert_to_numpy(old[name].variable))
+    """Gives a classifier the weights of another one that do not belong to its classes, quantized as they are there."""
+    pairs = [(source.proj, target.proj), (source.logit_scale, target.logit_scale)]
+    if source.textual is not None:
+        quantize_layers(target, quantized_layers(source))
+        target.textual.set_weights(source.textual.get_weights())
+        if target.ctx is not None and source.shares_context and target.shares_context:
+            pairs.append((source.ctx, target.ctx))
+    for old, new in pairs:
+        # As arrays: JAX would have both layers hold one buffer, which what one of them does may free.
+        new.assign(keras.ops.convert_to_numpy(old))
 
 
 # === Other checkpoints ===
@@ -207,9 +212,9 @@ def complete_state(slots: Mapping[str, Slot], state: State) -> tuple[State, list
     state = in_own_names(state)
     if TEXT_FEATURES not in slots:
         state = {name: array for name, array in state.items() if not name.startswith(_OF_THE_HEAD)}
-    of_clip = "visual.cls_token" in state and "visual.time_embed" not in state
+    of_clip = CLASS_TOKEN in state and TIMES not in state
     shapes = {name: np.shape(array) for name, array in state.items()}
-    if "visual.cls_token" in state:
+    if CLASS_TOKEN in state:
         check_options({name: slot.reference_shape for name, slot in slots.items()}, shapes, of_clip)
     missing: list[str] = []
     if of_clip:
@@ -218,12 +223,18 @@ def complete_state(slots: Mapping[str, Slot], state: State) -> tuple[State, list
         left = [_NOT_OF_CLIP]
         if not any(name.startswith("textual.") for name in state):
             left.append(_BESIDE_THE_TOWER)
+        if not any(_OF_PROMPTS.search(name) for name in slots):
+            # Without prompts the model is CLIP on every frame.
+            state.setdefault(TIMES, np.zeros(slots[TIMES].reference_shape, "float32"))
         missing = [name for name in slots if name not in state and any(part.search(name) for part in left)]
     if TEXT_FEATURES not in slots:
         return state, missing
     _complete_context(slots, state, missing, of_clip)
-    slot = slots[TEXT_FEATURES]
+    slot, context = slots[TEXT_FEATURES], slots.get(CONTEXT)
     of_others = TEXT_FEATURES in state and np.shape(state[TEXT_FEATURES]) != slot.reference_shape
+    if slot.named and (context is None or context.shared):
+        # Nothing of the classifier belongs to classes.
+        of_others = False
     if not of_others and (slot.named or (EMBEDDING in slots and TEXT_FEATURES not in state)):
         # Zeros are computed anew, of the names that this model has.
         state[TEXT_FEATURES] = np.zeros(slot.reference_shape, "float32")
@@ -232,7 +243,7 @@ def complete_state(slots: Mapping[str, Slot], state: State) -> tuple[State, list
 
 def _complete_context(slots, state, missing, of_clip):
     """Checks that a context of each class is of the model's classes; starts one of words from the file's vectors."""
-    slot, suffix = slots.get(CONTEXT), state.pop(_SUFFIX, None)
+    slot, suffix = slots.get(CONTEXT), state.pop(SUFFIX, None)
     state.pop(_PREFIX, None)
     if slot is None:
         # Without a context texts are of the names alone, whatever was learned for others.

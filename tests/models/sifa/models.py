@@ -1,7 +1,5 @@
 """SIFA's small models of the golden data, and a look at what their tests need."""
 
-import functools
-
 import keras
 
 from keras_video_focalnet.models.features import feature_taps
@@ -9,7 +7,6 @@ from keras_video_focalnet.models.sifa.net import SIFANet
 from keras_video_focalnet.models.sifa.transformer import SIFATransformer
 from tests.sifa_golden import checkpoint, config, expected
 
-BACKEND = keras.backend.backend()
 BARE = {"include_preprocessing": False, "classifier_activation": None, "drop_rate": 0.0}
 
 
@@ -61,19 +58,3 @@ class Taps(keras.layers.Layer):
         given = self.features(inputs, training=training)
         given = given if isinstance(given, (list, tuple)) else [given]
         return [tensors[0] if isinstance(tensors, (list, tuple)) else tensors for tensors in given]
-
-
-def by_names(model, values):
-    """Values by the ids of variables as arrays by the original's names and in its layouts."""
-    slots = model.network.slots()
-    return {
-        name: slot.to_reference(values[id(slot.variable)])
-        for name, slot in slots.items()
-        if id(slot.variable) in values
-    }
-
-
-@functools.cache
-def modes():
-    """How a model of the running backend is run: what is eager is quick, and JAX is always compiled."""
-    return {"tensorflow": ("eager", "graph", "xla"), "jax": ("xla",), "torch": ("eager",)}[BACKEND]

@@ -6,8 +6,7 @@ import pytest
 from keras_video_focalnet.models.sifa.bottleneck import SIFABottleneck
 from keras_video_focalnet.models.sifa.weights import net_slots
 from keras_video_focalnet.weights.slots import load_into_slots
-from tests.gradients import probed
-from tests.models.sifa.models import modes
+from tests.gradients import modes, probed
 from tests.precision import double_precision
 from tests.sifa_golden import DOUBLE, GRADIENTS, VALUES, checkpoint, error, expected, weights
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.gradients import probed
-from tests.models.sifa.models import Logits, Taps, by_names, modes, net, transformer
+from tests.gradients import by_names, modes, probed
+from tests.models.sifa.models import Logits, Taps, net, transformer
 from tests.precision import double_precision
 from tests.sifa_golden import DOUBLE, GRADIENTS, VALUES, error, expected
 

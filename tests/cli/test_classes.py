@@ -1,0 +1,239 @@
+"""`--classes`: clips are compared with names that the user gives, by the commands that take a model."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from keras_video_focalnet import VideoFocalNetNano, VitaCLIP, open_model, read_clip, zero_shot
+from keras_video_focalnet.cli.main import main
+from keras_video_focalnet.labels import load_labels
+from keras_video_focalnet.models.class_names import build_for_names, with_names
+from keras_video_focalnet.weights.safetensors_file import write_safetensors
+from keras_video_focalnet.weights.torch_checkpoint import read_state_dict
+from tests.clip_states import hugging_face_state, openai_state
+from tests.models.vita_clip.models import arrays, rendering, training_checkpoint
+from tests.small_vita_clip import SIZES, registered
+
+# What is tested here is the same on every backend but for the model; `make verify` runs it on all.
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
+torch = pytest.importorskip("torch")
+
+LEARNED = ("opening a door", "closing a door", "hurling (sport)")
+OTHERS = ("a cat", "a dog", "a horse, white")
+SHAPE = (4, 32, 32, 3)
+
+
+@pytest.fixture(scope="module")
+def original():
+    return rendering(SIZES, LEARNED, num_frames=SHAPE[0], input_size=SHAPE[1:3])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, original):
+    """A checkpoint in the original's layout, CLIP's part of it, a saved model of it and a list of names."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(training_checkpoint(original), folder / "checkpoint.pth")
+    write_safetensors(folder / "clip.safetensors", arrays(hugging_face_state(original)))
+    torch.save(openai_state(original), folder / "openai.pth")
+    model = VitaCLIP(LEARNED, input_shape=SHAPE, **SIZES)
+    model.load_state(read_state_dict(folder / "checkpoint.pth"))
+    model.save(folder / "saved.keras")
+    (folder / "others.txt").write_text("\n".join(OTHERS))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def family(files):
+    with registered(files / "clip.safetensors"):
+        yield
+
+
+def invoke(command, *arguments, **options):
+    return CliRunner().invoke(main, [command, *map(str, arguments)], **options)
+
+
+def scores(*arguments):
+    """What `predict` says of a file: a dict from labels to scores."""
+    result = invoke("predict", *arguments, "--json", "--top", "400")
+    assert result.exit_code == 0, result.output
+    (answer,) = json.loads(result.stdout)
+    assert answer["labels"] == "model"
+    return {row["label"]: row["score"] for row in answer["predictions"]}
+
+
+def of(model, path, wanted=None):
+    """What a model says of a file in the same form, or given scores by the model's names."""
+    wanted = model.predict(read_clip(path, like=model)[None], verbose=0) if wanted is None else wanted
+    return pytest.approx(dict(zip(model.labels, map(float, wanted[0]), strict=True)), abs=1e-5)
+
+
+# === Models that are there ===
+
+
+def test_a_saved_model_is_told_other_names(folder, files, tmp_path):
+    model, path = open_model(files / "saved.keras"), folder / "green.mp4"
+    wanted = zero_shot(model, read_clip(path, like=model)[None], OTHERS)
+    expected = pytest.approx(dict(zip(OTHERS, map(float, wanted[0]), strict=True)), abs=1e-5)
+    (tmp_path / "horse.txt").write_text(OTHERS[2])
+    assert scores(path, "--model", files / "saved.keras", "--classes", files / "others.txt") == expected
+    names = ("--classes", "a cat, a dog", "--classes", tmp_path / "horse.txt")
+    assert scores(path, "--weights", files / "saved.keras", *names) == expected
+
+
+def test_a_model_that_is_told_its_own_names_keeps_what_it_learned(folder, files):
+    model = open_model(files / "saved.keras")
+    given = scores(folder / "red.mp4", "--model", files / "saved.keras", "--classes", ",".join(LEARNED))
+    assert given == of(model, folder / "red.mp4")
+    assert with_names(model, list(LEARNED)) is model
+
+
+def test_names_of_a_data_set(folder, files):
+    given = scores(folder / "red.mp4", "--model", files / "saved.keras", "--classes", "k400")
+    assert sorted(given) == sorted(load_labels("k400"))
+    assert sum(given.values()) == pytest.approx(1, abs=1e-4)
+
+
+# === Models that are built ===
+
+
+def test_a_checkpoint_is_told_the_names_that_it_learned(folder, files):
+    model = VitaCLIP(LEARNED, input_shape=SHAPE, **SIZES)
+    model.load_state(read_state_dict(files / "checkpoint.pth"))
+    options = ("--model", "small-vita-clip", "--weights", files / "checkpoint.pth")
+    assert scores(folder / "blue.mp4", *options, "--classes", ",".join(LEARNED)) == of(model, folder / "blue.mp4")
+    other = model.set_class_names(OTHERS)
+    given = scores(folder / "blue.mp4", *options, "--classes", files / "others.txt")
+    assert given == of(other, folder / "blue.mp4")
+
+
+def test_a_checkpoint_tells_its_options(files, tmp_path):
+    options = {"context": "shared", "context_tokens": 5, "prompts": ("local",), "num_frames": 2}
+    model = VitaCLIP(LEARNED, **{**SIZES, "input_shape": (2, 32, 32, 3), **options})
+    write_safetensors(tmp_path / "shared.safetensors", model.state())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        built = build_for_names("small-vita-clip", OTHERS, tmp_path / "shared.safetensors")
+    assert {name: getattr(built, name) for name in options} == options and built.labels == OTHERS
+    assert built.input_shape == (None, 2, 32, 32, 3)
+    clip = np.random.default_rng(0).integers(0, 256, (1, 2, 32, 32, 3), "uint8")
+    wanted = model.set_class_names(OTHERS).predict(clip, verbose=0)
+    np.testing.assert_allclose(built.predict(clip, verbose=0), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, "clip", "openai.pth"])
+def test_clip_without_training_is_clip_on_every_frame(folder, files, original, weights):
+    """With weights of no classes, which are the default then, nothing that begins at random has a part."""
+    given = ["--model", "small-vita-clip", "--classes", "a cat,a dog"]
+    if weights is not None:
+        given += ["--weights", files / weights if "." in weights else weights]
+    model = VitaCLIP(("a cat", "a dog"), prompts=(), context=None, input_shape=SHAPE, **SIZES)
+    plain = {name: value for name, value in arrays(original.state_dict()).items() if name in model.state()}
+    plain["visual.patch_embed.proj.bias"] *= 0
+    plain["visual.time_embed"] = np.zeros_like(model.state()["visual.time_embed"])
+    model.load_state(plain)
+    assert scores(folder / "green.mp4", *given) == of(model, folder / "green.mp4")
+
+
+# === Other commands ===
+
+
+def test_a_timeline(folder, files):
+    result = invoke("timeline", folder / "turning.mp4", "--model", files / "saved.keras", "--classes", "a,b", "--json")
+    assert result.exit_code == 0, result.output
+    assert {segment["label"] for segment in json.loads(result.stdout)["segments"]} <= {"a", "b"}
+
+
+def test_scores_of_a_folder(folder, files, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path, out = folder / "red.mp4", tmp_path / "out.parquet"
+    (tmp_path / "list.csv").write_text(f"path\n{path}\n")
+    options = ("--model", files / "saved.keras", "--classes", files / "others.txt", "--workers", "0")
+    result = invoke("score", tmp_path / "list.csv", "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    (row,) = parquet.read_table(out).to_pylist()
+    assert row["prediction"] in OTHERS
+    model = open_model(files / "saved.keras").set_class_names(OTHERS)
+    best = max(of(model, path).expected.items(), key=lambda item: item[1])
+    assert (row["prediction"], row["score"]) == (best[0], pytest.approx(best[1], abs=1e-5))
+
+
+def test_an_evaluation(folder, files, tmp_path):
+    for package in ("sklearn", "pyarrow", "matplotlib"):
+        pytest.importorskip(package)
+    lines = [f"{folder / name}.mp4,{label}" for name, label in (("red", "a dog"), ("blue", "a cat"))]
+    (tmp_path / "list.csv").write_text("path,label\n" + "\n".join(lines))
+    options = ("--model", files / "saved.keras", "--classes", "a cat,a dog", "--out", tmp_path / "out")
+    result = invoke("evaluate", "--data", tmp_path / "list.csv", *options)
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert told["videos"]["scored"] == 2 and 0 <= told["metrics"]["top1"] <= 1
+
+
+def test_an_export_holds_the_names(files, tmp_path, monkeypatch):
+    written = []
+
+    def write(network, out, **options):
+        written.append((network.labels, options["labels"]))
+        raise ValueError("stops here")
+
+    monkeypatch.setattr("keras_video_focalnet.exporting.export.export", write)
+    options = ("--model", files / "saved.keras", "--out", tmp_path / "model.tflite")
+    result = invoke("export", *options, "--classes", "a cat,a dog")
+    assert result.stderr == "Error: stops here\n" and written == [(("a cat", "a dog"), None)]
+
+
+# === What it refuses ===
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "a,A"], "--classes has 'a' twice, at last as 'A', where case, spaces and underscores are the"),
+        (["--classes", "a,,b"], "--classes must be names that say something, received ''."),
+        (["--classes", " "], "--classes must be names that say something, received ''."),
+        (
+            ["--classes", "x " * 99],
+            "… is too long: with its start, its end and what stands around it, it has 101 tokens",
+        ),
+        (["--classes", "no_such_file.txt"], "'no_such_file.txt' is no known data set and no file; pass"),
+        ([], "--weights none would classify with random weights, which says nothing about the video; pass published"),
+        ([], ", or --classes to say what the video is compared with."),
+        (["--weights", "checkpoint.pth"], "--classes must say what the clips are compared with"),
+        (["--classes", "a,b", "--labels", "k400"], "--classes names the classes already; leave out --labels."),
+    ],
+)
+def test_names_that_do_not_fit(folder, files, monkeypatch, arguments, message):
+    monkeypatch.chdir(files)
+    result = invoke("predict", folder / "red.mp4", "--model", "small-vita-clip", *arguments)
+    assert result.exit_code != 0 and message in " ".join(result.stderr.split()), result.output
+    assert "class_names" not in result.stderr and "Traceback" not in result.stderr
+
+
+def test_models_that_take_no_names(folder, files, colours, tmp_path):
+    VideoFocalNetNano(weights=None, classes=2).save(tmp_path / "nano.keras")
+    for model, name in (
+        ("nano", "VideoFocalNetNano"),
+        (tmp_path / "nano.keras", "the model 'video_focalnet_nano'"),
+        (colours, "the model 'colours'"),
+    ):
+        result = invoke("predict", folder / "red.mp4", "--model", model, "--classes", "a,b")
+        assert result.exit_code == 1
+        assert result.stderr == (
+            "Error: --classes is for models that compare clips with names (VitaCLIPB), and the classes of "
+            f"{name} are those that it was trained for; leave it out.\n"
+        )
+
+
+def test_exported_models_have_their_names(folder, tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"")
+    (tmp_path / "model.tflite.json").write_text("{}")
+    commands = (["predict", folder / "red.mp4"], ["timeline", folder / "red.mp4"])
+    commands += (["score", folder, "--out", tmp_path / "out.parquet"],)
+    for command in commands:
+        result = invoke(*command, "--model", tmp_path / "model.tflite", "--classes", "a,b")
+        assert result.exit_code == 2
+        assert "was exported with its classes; leave out --classes, or export the model anew" in result.stderr
