@@ -140,6 +140,7 @@ def test_a_model_without_its_classifier(reference, layout, tmp_path):
 
 
 def test_what_is_missing_in_a_file_of_clip(reference):
+    model = build()
     for layout, name, message in (
         (openai_state, "visual.conv1.weight", "'visual.patch_embed.proj.weight' is missing"),
         (openai_state, "visual.ln_post.bias", "'visual.ln_post.bias' is missing"),
@@ -150,11 +151,11 @@ def test_what_is_missing_in_a_file_of_clip(reference):
         state = arrays(layout(reference))
         del state[name]
         with pytest.raises(WeightsFileError, match=f"^state: .*({message})"):
-            build().load_state(state)
+            model.load_state(state)
     state = arrays(openai_state(reference))
     state["visual.transformer.resblocks.0.attn.in_proj_bias"] = np.zeros(35, "float32")
     with pytest.raises(WeightsFileError, match=r"in_proj_bias' has shape \(35,\), which is not of queries"):
-        build().load_state(state)
+        model.load_state(state)
 
 
 def same(state, written):
