@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from keras_video_focalnet.models.network import Network, find_network
 from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.formats import is_path
 from keras_video_focalnet.weights.keras3_file import variable_paths
-from keras_video_focalnet.weights.loading import Layout, classes_of, classifier_paths, open_weights, read_state
+from keras_video_focalnet.weights.loading import Layout, Weights, classes_of, classifier_paths, open_weights, read_state
 from keras_video_focalnet.weights.run_folder import is_numbered, trained_with
 from keras_video_focalnet.weights.slots import State
 
@@ -135,26 +135,40 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     trained = trained_with(weights) if isinstance(weights, (str, os.PathLike)) and is_path(weights) else {}
     # What makes the builder's own configuration stays, so that weights of another one do not fit.
     fixed = {*given, *function.preset, *REQUIRED_ARGUMENTS, *architecture.load_options}
-    arguments |= {name: trained[name] for name in arguments if _is_plain(trained.get(name)) and name not in fixed}
+    arguments |= {name: trained[name] for name in arguments if name not in fixed and _is_plain(trained.get(name, ...))}
     architecture.check_shape(arguments)
     opened = open_weights(weights, layout_of(entry.name))
     classes = classes_of(opened.state, architecture.classifier_tensors)
+    if classes is None and opened.labels:
+        # Arrays by number do not tell it of every classifier.
+        classes = len(opened.labels)
     if arguments["classes"] is None and arguments.get("class_names") is None:
         arguments["classes"] = classes or constructor_arguments(architecture)["classes"].default
     if arguments["include_top"] and arguments["classes"] == classes:
-        if "labels" not in given:
+        if given.isdisjoint(("labels", "class_names")):
             arguments["labels"] = opened.labels
         if "classifier_activation" not in given and isinstance(trained.get("classifier_activation"), str):
             arguments["classifier_activation"] = trained["classifier_activation"]
     model = architecture(**arguments)
-    opened.load(lambda state, origin: load_state(model.network, state, origin, **options))
+    _load(model.network, opened, options)
     return model
 
 
+def _load(network: Network, opened: Weights, options: Mapping[str, Any]) -> list[str]:
+    """Move opened weights into a network."""
+
+    def load(state, origin):
+        if opened.labels:
+            network.architecture.check_names(network, opened.labels, origin)
+        return load_state(network, state, origin, **options)
+
+    return opened.load(load)
+
+
 def _is_plain(value: Any) -> bool:
-    """Whether a value out of a configuration is a number, a text or a list of them, and no object of any class."""
+    """Whether a value out of a configuration is None, a number, a text or a list of them, and no object of a class."""
     values = value if isinstance(value, list) else [value]
-    return all(isinstance(item, (bool, int, float, str)) for item in values)
+    return value is None or all(isinstance(item, (bool, int, float, str)) for item in values)
 
 
 def load_state(network: Network, state: State, origin: str, **options) -> list[str]:
@@ -166,7 +180,8 @@ def load_state(network: Network, state: State, origin: str, **options) -> list[s
     if any(name.startswith("layers/") for name in state):
         state = _renamed(network, state, variable_paths(network.model))
     elif state and is_numbered(state):
-        state = _renamed(network, state, _numbers(network, state, origin))
+        numbers = _numbers(network, state, origin)
+        state = _renamed(network, _without_classifier(network, state, numbers), numbers)
     return network.load_state(state, origin, **options)
 
 
@@ -174,13 +189,22 @@ def _numbers(network: Network, state: State, origin: str) -> dict[int, str]:
     """Tell under which number a run saves each variable of a network."""
     weights = network.model.weights
     # A run trains with a classifier, whose arrays are the last ones.
-    classifier = len(network.architecture.classifier_tensors)
-    if len(state) != len(weights) + classifier * (network.classifier is None):
+    classifier = len(network.architecture.classifier_tensors) * (network.classifier is None)
+    # One that is told by one name alone holds others beside.
+    if len(state) != len(weights) + classifier and not (classifier == 1 and len(state) > len(weights)):
         raise WeightsFileError(
             f"{origin}: a run saved {len(state)} arrays in it and the model has {len(weights)}. Build the model that "
             "the run trained, or pass the run's model.keras."
         )
     return {id(variable): f"{number:05d}" for number, variable in enumerate(weights)}
+
+
+def _without_classifier(network: Network, state: State, numbers: dict[int, str]) -> State:
+    """A state of a run without the arrays of a classifier that the network lacks, where a name alone tells of one."""
+    if network.classifier is not None or len(network.architecture.classifier_tensors) > 1:
+        return state
+    known = set(numbers.values())
+    return {name: array for name, array in state.items() if name in known}
 
 
 def _renamed(network: Network, state: State, paths: dict[int, str]) -> State:
@@ -225,4 +249,4 @@ def load_weights(model: keras.Model, weights: str | os.PathLike | None, **option
     architecture = network.architecture
     layout = Layout(None, registry.family_of(architecture).reader, architecture.classifier_tensors)
     opened = open_weights(weights, layout)
-    return opened.load(lambda state, origin: load_state(network, state, origin, **options))
+    return _load(network, opened, options)

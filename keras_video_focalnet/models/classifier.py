@@ -158,6 +158,12 @@ class VideoClassifier(ToldByNames, TrainedByHeads):
         return {}
 
     @classmethod
+    def check_names(cls, network: Network, names: Sequence[str], origin: str) -> None:
+        """Check that weights whose classes have these names may be loaded into a network, by default always: where a
+        classifier has learned something for each name, classes of other names must not get it.
+        """
+
+    @classmethod
     def check_load_options(cls, **options) -> None:
         """Check arguments of `complete_state` before anything is downloaded or built."""
         unknown = next((name for name in options if name not in cls.load_options), None)

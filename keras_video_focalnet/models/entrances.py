@@ -42,6 +42,7 @@ _first_batch: contextvars.ContextVar[FirstBatch | None] = contextvars.ContextVar
 _ours: weakref.WeakSet[Any] = weakref.WeakSet()
 
 _TAKE_DATA = ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch", "predict_on_batch")
+_TRAIN = ("fit", "train_on_batch")
 _TOUCH_VARIABLES = ("get_weights", "set_weights", "save", "save_weights", "load_weights", "export")
 _WRITE_FILES = ("save", "save_weights", "export")
 
@@ -204,7 +205,7 @@ def _entrance(inherited):
         iterates = not often and not pairs(self, given.get("x"))
         with _entered(self, argument, FirstBatch(self, argument) if iterates else None):
             _check_arguments(self, given, often)
-            refresh_kept(self)
+            refresh_kept(self, training=inherited.__name__ in _TRAIN)
             with force(kept_features="stored"):
                 return inherited(self, *args, **kwargs)
 
@@ -221,6 +222,19 @@ def _check_arguments(model, given, often):
         # Keras takes a list of one array for the one input of its own models.
         (model._check if isinstance(model, ClipEntrances) else functools.partial(check_shapes, model))(argument, data)
         warn_of_scaled(model, argument, data, given.get("batch_size"), often)
+
+
+def _swapped(inherited):
+    """A method of a callback that puts moving averages in the place of weights before the model is judged by them."""
+
+    @functools.wraps(inherited)
+    def swapped(self, *args, **kwargs):
+        result = inherited(self, *args, **kwargs)
+        if _holds_ours(self.model):
+            refresh_kept(self.model)
+        return result
+
+    return swapped
 
 
 def _locked(inherited):
@@ -272,6 +286,7 @@ def _mend_keras():
 
     replace(keras.Model, _TAKE_DATA, _entrance)
     replace(keras.Model, _TOUCH_VARIABLES, _locked)
+    replace(keras.callbacks.SwapEMAWeights, ["on_test_begin", "on_predict_begin"], _swapped)
     trainer = next((base for base in keras.Model.__mro__ if ".backend." in base.__module__), None)
     if trainer is None:
         return

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras.src.random import seed_generator
 
+from keras_video_focalnet.models.kept import keeps, refresh_kept
+
 TORCH_GENERATOR = "random/torch"
 
 
@@ -18,6 +20,7 @@ def capture(model: keras.Model) -> dict[str, np.ndarray]:
     PyTorch the state of torch's own generator. `save_weights` and `.keras` files leave out how far the random layers
     are in their sequences; this does not. bfloat16 is widened to float32.
     """
+    refresh_kept(model)
     state = {name: _array(variable) for name, variable in _variables(model).items()}
     if keras.backend.backend() == "torch":
         # Keras has imported torch, because it is the backend.
@@ -55,13 +58,23 @@ def restore_generator(state: Mapping[str, np.ndarray]) -> None:
 
 def averaged_weights(model: keras.Model) -> list[np.ndarray]:
     """Copy, in the order of `model.get_weights()`, the weights by which a model is judged: their moving averages
-    where the optimizer keeps them.
+    where the optimizer keeps them, and what layers keep of these.
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    averages = {}
+    averages = []
     if optimizer.use_ema and optimizer.built:
-        moving = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
-        averages = {id(variable): average for variable, average in moving}
+        averages = list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
+    if keeps(model):
+        trained = [(variable, _array(variable)) for variable, _ in averages]
+        try:
+            for variable, average in averages:
+                variable.assign(_array(average))
+            refresh_kept(model)
+            return [_array(variable) for variable in model.weights]
+        finally:
+            for variable, array in trained:
+                variable.assign(array)
+    averages = {id(variable): average for variable, average in averages}
     return [_array(averages.get(id(variable), variable)) for variable in model.weights]
 
 

@@ -28,7 +28,13 @@ from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
 from keras_video_focalnet.models.vita_clip.head import CONTEXTS, VitaCLIPHead
 from keras_video_focalnet.models.vita_clip.named_weights import options_for_names
 from keras_video_focalnet.models.vita_clip.prompted_block import TRAINS, PromptedBlock
-from keras_video_focalnet.models.vita_clip.weights import complete_state, copy_texts, layer_slots, unused_state
+from keras_video_focalnet.models.vita_clip.weights import (
+    check_names_of_weights,
+    complete_state,
+    copy_texts,
+    layer_slots,
+    unused_state,
+)
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_number, fail
 
 PROMPTS = ("summary", "local", "global")
@@ -244,6 +250,7 @@ class VitaCLIP(VideoClassifier):
     layer_slots = staticmethod(layer_slots)
     complete_state = staticmethod(complete_state)
     unused_state = staticmethod(unused_state)
+    check_names = staticmethod(check_names_of_weights)
 
     @classmethod
     def default_shape(cls, arguments: Mapping[str, Any], shape: Sequence[int | None]) -> Sequence[int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -266,6 +266,20 @@ def _complete_context(slots, state, missing, of_clip):
             )
         del state[CONTEXT]
         missing.append(CONTEXT)
+
+
+def check_names_of_weights(network: Network, names: Sequence[str], origin: str) -> None:
+    """As the contract says: vectors that were learned for each class are of these names alone, in this order."""
+    slot = network.slots().get(CONTEXT)
+    if slot is None or slot.shared or slot.names is None or len(names) != len(slot.names):
+        return
+    other = next((place for place, (old, new) in enumerate(zip(names, slot.names, strict=True)) if old != new), None)
+    if other is not None:
+        raise WeightsFileError(
+            f"{origin}: its learned context is of other class names: its class {other} is {names[other]!r}, the "
+            f"model's {slot.names[other]!r}. Pass class_names as it was trained with; for other names, what open_model "
+            "makes of a run or a whole model has set_class_names, which needs no training."
+        )
 
 
 def _check_same_names(slot, suffix, embedding):
