@@ -213,5 +213,8 @@ def _repeated(part, count):
 
 def _for_all_frames(part, inputs):
     """What is the same for all frames, `(1, 1, prompts, channels)`, for each frame of each clip."""
-    part = _repeated(part, inputs.shape[1])
-    return part if inputs.shape[0] == 1 else ops.broadcast_to(part, (ops.shape(inputs)[0], *part.shape[1:]))
+    part, batch = _repeated(part, inputs.shape[1]), inputs.shape[0]
+    # A size is a tensor while `torch.jit` traces, and any other may stand in its place when the graph runs.
+    if not ops.is_tensor(batch) and batch == 1:
+        return part
+    return ops.broadcast_to(part, (ops.shape(inputs)[0], *part.shape[1:]))
