@@ -21,6 +21,8 @@ _FAMILY = register(
 
 def __getattr__(name):
     """The class, the builder and `zero_shot`, which are imported with Keras when they are first asked for."""
-    if name in (_FAMILY.classifier, "zero_shot", *(builder.name for builder in _FAMILY.builders)):
+    if name == "zero_shot":
+        return importlib.import_module(f"{__name__}.other_names").zero_shot
+    if name in (_FAMILY.classifier, *(builder.name for builder in _FAMILY.builders)):
         return getattr(importlib.import_module(_FAMILY.module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

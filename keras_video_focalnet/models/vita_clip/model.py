@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_video_focalnet.labels import load_labels
 from keras_video_focalnet.layers import FusedLayerNormalization
 from keras_video_focalnet.layers.held import held_unless
 from keras_video_focalnet.models.building import builder
@@ -22,7 +20,14 @@ from keras_video_focalnet.models.head import POOLINGS, classify_or_pool
 from keras_video_focalnet.models.inputs import clip_shape, enter, exact_dtype
 from keras_video_focalnet.models.network import BLOCK, CLASSIFIER, NORM, STEM, LayerRole
 from keras_video_focalnet.models.preprocessing import Preprocessing
-from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, check_template, plain_texts
+from keras_video_focalnet.models.vita_clip.arguments import (
+    PROMPTS,
+    check_names,
+    check_prompts,
+    check_templates,
+    check_words,
+)
+from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, plain_texts
 from keras_video_focalnet.models.vita_clip.entries import BUILDERS
 from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
 from keras_video_focalnet.models.vita_clip.head import CONTEXTS, VitaCLIPHead
@@ -37,7 +42,6 @@ from keras_video_focalnet.models.vita_clip.weights import (
 )
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_number, fail
 
-PROMPTS = ("summary", "local", "global")
 # In place of `num_frames`: what is done with a clip that is longer.
 LONG_CLIPS = (None, "groups")
 # The part of each model before its classifier: beside the models, not in them, since Keras counts what is in them.
@@ -164,7 +168,7 @@ class VitaCLIP(VideoClassifier):
         trainable=True,
     ):
         # === Arguments ===
-        prompts = _check_prompts(prompts)
+        prompts = check_prompts(prompts)
         trains = check_choice("trains", trains, TRAINS)
         depth = check_integer("depth", depth, 1)
         text_depth = None if text_depth is None else check_integer("text_depth", text_depth, 1)
@@ -174,8 +178,8 @@ class VitaCLIP(VideoClassifier):
         context = check_choice("context", context, CONTEXTS)
         context_tokens = check_integer("context_tokens", context_tokens, 1)
         check_choice("context_position", context_position, POSITIONS)
-        context_init = _check_words(context_init)
-        templates = _check_templates(templates)
+        context_init = check_words(context_init)
+        templates = check_templates(templates)
         if text_depth is None:
             context = None
         if include_top:
@@ -273,7 +277,7 @@ class VitaCLIP(VideoClassifier):
         num_frames = num_frames or frames
         if frames == num_frames:
             return shape
-        of_frames = {"summary", "local"} & set(_check_prompts(arguments["prompts"]))
+        of_frames = {"summary", "local"} & set(check_prompts(arguments["prompts"]))
         if long_clips is None:
             raise fail(
                 "The number of frames in input_shape",
@@ -348,8 +352,8 @@ class VitaCLIP(VideoClassifier):
     ) -> VitaCLIP:
         """Give a new model with this one's weights that scores clips against other names, without any training.
 
-        Vectors that all classes share stay. Vectors of each class belong to the old names, so the new model has texts
-        of `templates` in their place.
+        Vectors that all classes share stay. Vectors of each class belong to its name: they stay where all names are
+        known, in whatever order, and otherwise the new model has texts of `templates` in their place.
 
         Args:
             names: What the classes are called, as a list, the name of a data set or a file.
@@ -368,13 +372,15 @@ class VitaCLIP(VideoClassifier):
             >>> model.set_class_names(["a cat", "a dog", "a horse"]).output_shape
             (None, 3)
         """
-        self._check_text_tower("set_class_names")
+        check_text_tower(self, "set_class_names")
         labels, classes = check_names(names, None, None, None, self.text_depth)
-        context = self.context if self._head.shares_context and templates is None else None
-        changes = {} if templates is None else {"templates": _check_templates(templates)}
+        places = [self.labels.index(name) for name in labels] if set(labels) <= set(self.labels or ()) else None
+        stays = templates is None and (self._head.shares_context or places is not None)
+        changes = {} if templates is None else {"templates": check_templates(templates)}
+        context = self.context if stays else None
         model = self.rebuild(classes=classes, labels=labels, context=context, **changes)
         take_weights(model, (layer for layer in self.layers if layer is not self._head))
-        copy_texts(self._head, model.classifier)
+        copy_texts(self._head, model.classifier, places if stays else None)
         return model
 
     def with_classifier(self, classes: int, labels: Sequence[str] | str | None = None) -> VitaCLIP:
@@ -390,132 +396,18 @@ class VitaCLIP(VideoClassifier):
         # What TensorFlow traced of it computes with the weights of before.
         _VISION.pop(self, None)
 
-    def _check_text_tower(self, function):
-        if self._head.textual is None:
-            raise ValueError(
-                f"{function} needs a text tower, and the model {self.name!r} has none; build it with text_depth and "
-                "load weights that have one."
-            )
-
     def get_config(self) -> dict[str, Any]:
         """As `VideoClassifier.get_config`; the names of classes stand there as labels alone."""
         return {**super().get_config(), "class_names": None}
 
 
-def zero_shot(
-    model: VitaCLIP,
-    clips: Any,
-    class_names: Sequence[str] | str | os.PathLike,
-    templates: Sequence[str] = ("{}",),
-    **options: Any,
-) -> Any:
-    """Score clips against names that the model was not trained for (Wasim et al. 2023, section 4.3).
-
-    Args:
-        model: A `VitaCLIP` with a text tower.
-        clips: `(batch, frames, height, width, 3)`, as `predict` takes them.
-        class_names: What the classes are called, as a list, the name of a data set or a file.
-        templates: Texts with `{}` for a name; the features of several are averaged, each with length 1.
-        **options: Further arguments of `keras.Model.predict`, such as `batch_size`.
-
-    Returns:
-        float32 array `(batch, names)`: the softmax over the names.
-
-    Raises:
-        ValueError: There are no names, two are the same or one is too long; or the model has no text tower.
-        TypeError: `model` is no `VitaCLIP`.
-
-    Example:
-        >>> small = {"embed_dim": 16, "depth": 2, "num_heads": 2, "projection_dim": 8, "text_dim": 8}
-        >>> small |= {"text_heads": 2, "text_depth": 1, "input_shape": (4, 32, 32, 3)}
-        >>> model = VitaCLIP(["opening a door", "closing a door"], **small)
-        >>> zero_shot(model, np.zeros((1, 4, 32, 32, 3), "uint8"), ["a cat", "a dog", "a horse"]).shape
-        (1, 3)
-    """
-    if not isinstance(model, VitaCLIP):
-        raise TypeError(f"model must be a VitaCLIP, received {type(model).__name__}; build one with VitaCLIPB.")
-    model._check_text_tower("zero_shot")
-    names, _ = check_names(class_names, None, None, None, model.text_depth)
-    head = model.classifier
-    texts = [plain_texts(names, template) for template in _check_templates(templates)]
-    video = ops.convert_to_tensor(model.video_features(clips, **options))
-    scores = ops.softmax(head.compare(video, head.text_features(texts)), axis=-1)
-    return ops.convert_to_numpy(ops.stop_gradient(scores))
-
-
-def check_names(
-    class_names: Any, labels: Any, classes: int | None, context: str | None, text_depth: int | None
-) -> tuple[tuple[str, ...] | None, int]:
-    """Class names and how many there are, from what the constructor is given."""
-    if class_names is not None and labels is not None and list(load_labels(class_names)) != list(load_labels(labels)):
-        raise ValueError("class_names and labels differ; pass one of them.")
-    given = labels if class_names is None else class_names
-    names = None
-    if given is not None:
-        if not isinstance(given, str | os.PathLike | Iterable):
-            raise fail("class_names", "a list of names, the name of a data set or a file", given)
-        with _named("class_names"):
-            names = tuple(load_labels(given))
-        blank = next((name for name in names if not name.strip()), None)
-        if blank is not None:
-            raise fail("class_names", "names that say something", blank)
-        plain = [" ".join(name.replace("_", " ").split()).lower() for name in names]
-        again = next((place for place, name in enumerate(plain) if name in plain[:place]), None)
-        if again is not None:
-            raise ValueError(
-                f"class_names has {names[plain.index(plain[again])]!r} twice, at last as {names[again]!r}, where case, "
-                "spaces and underscores are the same; two classes of one name cannot be told apart, so name each once."
-            )
-    if classes is None:
-        if names is None:
-            raise ValueError(
-                "class_names must say what the clips are compared with, received None; pass a list of names, the name "
-                'of a data set such as "k400", or a text file with one name a line.'
-            )
-        classes = len(names)
-    classes = check_integer("classes", classes, 1)
-    if names is None and context is None and text_depth is not None:
+def check_text_tower(model: VitaCLIP, function: str) -> None:
+    """Check that a model has a text tower, which a function needs."""
+    if model._head.textual is None:
         raise ValueError(
-            f"class_names must be given where context=None, received classes={classes} alone: nothing else tells the "
-            "classes apart; pass a list of names."
+            f"{function} needs a text tower, and the model {model.name!r} has none; build it with text_depth and load "
+            "weights that have one."
         )
-    if names is not None and len(names) != classes:
-        argument = "labels" if class_names is None else "class_names"
-        raise ValueError(f"{argument} has {len(names)} names but classes={classes}; pass one name a class.")
-    return names, classes
-
-
-@contextlib.contextmanager
-def _named(argument):
-    """Errors of labels name the argument that the user gave."""
-    try:
-        yield
-    except ValueError as error:
-        raise type(error)(str(error).replace("labels", argument, 1)) from error
-
-
-def _check_prompts(prompts):
-    given = (prompts,) if isinstance(prompts, str) or not isinstance(prompts, Iterable) else tuple(prompts)
-    if given == (None,):
-        return ()
-    for kind in given:
-        check_choice("prompts", kind, PROMPTS)
-    return tuple(kind for kind in PROMPTS if kind in given)
-
-
-def _check_words(words):
-    if words is None:
-        return None
-    if not isinstance(words, str) or not words.strip():
-        raise fail("context_init", 'words such as "a video of", or None', words)
-    return words
-
-
-def _check_templates(templates):
-    given = (templates,) if isinstance(templates, str) or not isinstance(templates, Iterable) else tuple(templates)
-    if not given:
-        raise fail("templates", 'at least one text with "{}"', templates)
-    return tuple(check_template("templates", template) for template in given)
 
 
 @builder(VitaCLIP, BUILDERS, name="vita_clip_b")

@@ -189,8 +189,11 @@ def unused_state(network: Network) -> dict[str, np.ndarray | None]:
     return state
 
 
-def copy_texts(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
-    """Gives a classifier the weights of another one that do not belong to its classes, quantized as they are there."""
+def copy_texts(source: keras.layers.Layer, target: keras.layers.Layer, places: Sequence[int] | None = None) -> None:
+    """Gives a classifier the weights of another one that do not belong to its classes, quantized as they are there.
+
+    Where all classes are known there, `places` tells which each is; then it also gets what belongs to these.
+    """
     pairs = [(source.proj, target.proj), (source.logit_scale, target.logit_scale)]
     if source.textual is not None:
         quantize_layers(target, quantized_layers(source))
@@ -200,6 +203,13 @@ def copy_texts(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
     for old, new in pairs:
         # As arrays: JAX would have both layers hold one buffer, which what one of them does may free.
         new.assign(keras.ops.convert_to_numpy(old))
+    if places is not None:
+        source.refresh_kept()
+        of_classes = [(source.kept.features, target.kept.features)]
+        if target.ctx is not None and not target.shares_context:
+            of_classes.append((source.ctx, target.ctx))
+        for old, new in of_classes:
+            new.assign(keras.ops.convert_to_numpy(old)[list(places)])
 
 
 # === Other checkpoints ===

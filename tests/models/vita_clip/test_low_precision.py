@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_video_focalnet.models.vita_clip.model import VitaCLIP, zero_shot
+from keras_video_focalnet.models.vita_clip.model import VitaCLIP
+from keras_video_focalnet.models.vita_clip.other_names import zero_shot
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have a `quantize` method")
 SMALL = {

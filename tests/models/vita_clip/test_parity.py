@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_video_focalnet.models.vita_clip.class_texts import texts_with_context
-from keras_video_focalnet.models.vita_clip.model import zero_shot
+from keras_video_focalnet.models.vita_clip.other_names import zero_shot
 from tests.gradients import by_names, loss_and_gradients, modes
 from tests.precision import double_precision
 from tests.vita_golden import DOUBLE, FOLDERS, SINGLE, arguments, checkpoint, config, expected, model_of

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_video_focalnet.models.vita_clip.other_names import zero_shot
 from keras_video_focalnet.models.vita_clip.text_tower import TextTower
 from keras_video_focalnet.training.freezing import linear_probe
 from keras_video_focalnet.weights.torch_checkpoint import read_state_dict
@@ -281,3 +282,31 @@ def test_a_loop_of_ones_own():
     assert losses[-1] < losses[0]
     place = next(n for n, variable in enumerate(model.trainable_variables) if variable is model.classifier.ctx)
     assert np.abs(gradients[place]).max() > 0
+
+
+# ---- Names in another order
+
+
+@pytest.mark.parametrize("context", ["class", "shared", None])
+def test_the_same_names_in_another_order_permute_the_scores(context):
+    model = build(context=context, classifier_activation=None)
+    order = [2, 0, 1]
+    names = [model.labels[place] for place in order]
+    other = model.set_class_names(names)
+    assert other.labels == tuple(names) and other.context == context
+    # Text features go over bit for bit. A product with them is summed of 6 numbers, in any order of summation.
+    assert (numbers(other.text_features) == numbers(model.text_features)[order]).all()
+    scores, found = model.predict(clips(), verbose=0)[:, order], other.predict(clips(), verbose=0)
+    scale = float(np.exp(numbers(model.classifier.logit_scale)))
+    np.testing.assert_allclose(found, scores, rtol=0, atol=16 * 2.0**-24 * scale)
+    assert np.ptp(scores, axis=-1).min() > 1e-3
+    given = [zero_shot(model, clips(), each) for each in (model.labels, names)]
+    np.testing.assert_allclose(given[1], given[0][:, order], atol=1e-5)
+
+
+def test_new_names_leave_what_was_learned_for_each_class_behind():
+    model = build()
+    assert model.set_class_names([*model.labels[:2], "a cat"]).context is None
+    assert model.set_class_names(model.labels, templates=["a video of {}."]).context is None
+    fewer = model.set_class_names(model.labels[1:])
+    assert (numbers(fewer.classifier.ctx) == numbers(model.classifier.ctx)[1:]).all()
