@@ -58,11 +58,11 @@ run "$PYTHON" -m benchmarks.memory --sizes base --batches 1 --frames 16 --varian
 run "$PYTHON" -m benchmarks.memory --in-use --name memory-in-use
 
 step "SIFA: its operator beside grid_sample and unfold; whole models and training steps beside our PyTorch rendering"
-sifa="reference eager,ours tensorflow graph,ours tensorflow xla,ours jax,ours torch"
+ours="reference eager,ours tensorflow graph,ours tensorflow xla,ours jax,ours torch"
 for backend in tensorflow jax torch; do on $backend "$PYTHON" -m benchmarks.inter_frame_attention; done
-run "$PYTHON" -m benchmarks.inference --sizes sifa50,sifa-s,sifa-b --subjects "$sifa" --batches 1 --name inference-sifa
-run "$PYTHON" -m benchmarks.training --sizes sifa50,sifa-s --subjects "$sifa" --batches 1 --name training-sifa
-run "$PYTHON" -m benchmarks.memory --sizes sifa50,sifa-s --subjects "$sifa" --batches 1 --in-use --name memory-in-use-sifa
+run "$PYTHON" -m benchmarks.inference --sizes sifa50,sifa-s,sifa-b --subjects "$ours" --batches 1 --name inference-sifa
+run "$PYTHON" -m benchmarks.training --sizes sifa50,sifa-s --subjects "$ours" --batches 1 --name training-sifa
+run "$PYTHON" -m benchmarks.memory --sizes sifa50,sifa-s --subjects "$ours" --batches 1 --in-use --name memory-in-use-sifa
 
 step "as fast as the version before the house was made fit for many architectures, within 3 %"
 run "$PYTHON" -m benchmarks.against 0a30683 --within 0.03
@@ -107,7 +107,8 @@ for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/models/vita_clip tests/exporting/test_vita_clip.py \
         tests/weights_conversion/test_torch_reference_vita_clip.py -m "slow or not slow"
 done
-run "$PYTHON" -m benchmarks.inference --sizes vita-clip --batches 1 --name inference-vita-clip
+run "$PYTHON" -m benchmarks.inference --sizes vita-clip --subjects "$ours" --batches 1 --name inference-vita-clip
+run "$PYTHON" -m benchmarks.prompting
 
 step "conformance of every architecture, and the toy"
 for backend in tensorflow jax torch; do

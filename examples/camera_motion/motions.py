@@ -194,7 +194,7 @@ def _place(
 
 
 def move_window(
-    source: np.ndarray,
+    source: np.ndarray | Picture,
     motion: str,
     speed: float | None = None,
     *,
@@ -207,8 +207,8 @@ def move_window(
     """Look at a photograph, or at real footage, through a window that moves as a camera would.
 
     Args:
-        source: A photograph, `(height, width, 3)` uint8, or footage, `(frames, height, width, 3)` uint8: then every
-            frame of it gives one frame of the clip, and whatever moves in it still moves.
+        source: A photograph, `(height, width, 3)` uint8 or a `Picture`, or footage, `(frames, height, width, 3)` uint8:
+            then every frame of it gives one frame of the clip, and whatever moves in it still moves.
         motion: One of `CAMERA_MOTIONS`.
         speed: Amount of motion over the clip in the units of `SPEEDS`; by default drawn by `rng`, or the middle of the
             range where there is none.
@@ -230,15 +230,17 @@ def move_window(
     >>> move_window(photograph, "zoom in", speed=1.5, num_frames=8, size=64).shape
     (8, 64, 64, 3)
     """
-    source = np.asarray(source)
-    if source.ndim not in (3, 4):
-        raise ValueError(
-            f"source has shape {source.shape}; pass a photograph, (height, width, 3), or footage, "
-            "(frames, height, width, 3)."
-        )
+    if not isinstance(source, Picture):
+        source = np.asarray(source)
+        if source.ndim not in (3, 4):
+            raise ValueError(
+                f"source has shape {source.shape}; pass a photograph, (height, width, 3), or footage, "
+                "(frames, height, width, 3)."
+            )
+        source = Picture(source) if source.ndim == 3 else [Picture(frame) for frame in source]
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage={coverage} is not a fraction; pass a number above 0 and at most 1.")
-    pictures = [Picture(source)] * num_frames if source.ndim == 3 else [Picture(frame) for frame in source]
+    pictures = [source] * num_frames if isinstance(source, Picture) else source
     if speed is None and rng is not None and motion in CAMERA_MOTIONS[1:]:
         speed = _draw_speed(motion, rng)
     path = camera_path(motion, speed, len(pictures), easing)

@@ -24,6 +24,12 @@ def build(**changes):
     return kvf.VitaCLIPB(**{"class_names": NAMES, "weights": None, **SMALL, **changes})
 
 
+def trained_names(model):
+    """The reference's names of what trains."""
+    training = {id(variable) for variable in model.trainable_variables}
+    return {name for name, slot in model.network.slots().items() if id(slot.variable) in training}
+
+
 @contextlib.contextmanager
 def undrawn():
     """Leaves random weights at zero, since drawing those of a large model takes long."""

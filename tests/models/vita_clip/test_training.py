@@ -9,7 +9,7 @@ from keras_video_focalnet.models.vita_clip.text_tower import TextTower
 from keras_video_focalnet.training.freezing import linear_probe
 from keras_video_focalnet.weights.torch_checkpoint import read_state_dict
 from tests.gradients import loss_and_gradients
-from tests.models.vita_clip.models import SMALL, build
+from tests.models.vita_clip.models import SMALL, build, trained_names
 from tests.vita_golden import FOLDERS, config, folder, model_of
 
 BACKEND = keras.backend.backend()
@@ -26,12 +26,6 @@ def compiled(model, optimizer=None, **options):
     """A model that trains; without a rate of its own every number moves by about `RATE`."""
     model.compile(optimizer or keras.optimizers.Adam(RATE), "sparse_categorical_crossentropy", **options)
     return model
-
-
-def trained_names(model):
-    """The reference's names of what trains."""
-    training = {id(variable) for variable in model.trainable_variables}
-    return {name for name, slot in model.network.slots().items() if id(slot.variable) in training}
 
 
 def live_scores(model, x):
