@@ -11,14 +11,14 @@ from tests.models.vita_clip.models import trained_names
 
 MOVES = ("static", "pan left", "tilt up")
 FRAMES, SIDE, PATCH = 4, 8, 16
-EPOCHS, BATCH, RATE = 8, 64, 0.01
+EPOCHS, BATCH, RATE = 8, 64, 0.005
 
 
 def clips_of_moves(photographs, count, rng):
     """Clips `(count, 4, 16, 16, 3)` uint8 and the numbers of their moves.
 
-    They are grey and of 8 x 8 points, each shown as a square of 2 x 2 pixels, so that one patch is a whole frame of few
-    values: what projections that nobody trained tell of it differs enough from frame to frame.
+    They are grey, of one brightness and contrast, and of 8 x 8 points, each shown as a square of 2 x 2 pixels. So one
+    patch is a whole frame of few values, and what projections that nobody trained tell of it differs with the move.
     """
     labels = np.arange(count) % len(MOVES)
     clips = np.empty((count, FRAMES, PATCH, PATCH, 3), "uint8")
@@ -26,7 +26,8 @@ def clips_of_moves(photographs, count, rng):
         photograph = photographs[rng.integers(len(photographs))]
         speed = None if MOVES[label] == "static" else rng.uniform(0.3, 0.5)
         window = {"num_frames": FRAMES, "size": SIDE, "coverage": rng.uniform(0.4, 0.95)}
-        grey = move_window(photograph, MOVES[label], speed, rng=rng, **window).mean(-1).round()
+        grey = move_window(photograph, MOVES[label], speed, rng=rng, **window).mean(-1)
+        grey = (128 + 55 * (grey - grey.mean()) / max(grey.std(), 4)).clip(0, 255).round()
         clip[:] = grey.repeat(PATCH // SIDE, 1).repeat(PATCH // SIDE, 2)[..., None]
     return clips, labels
 
