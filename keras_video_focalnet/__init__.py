@@ -75,7 +75,7 @@ _PUBLIC = {
     "train": "training.train",
     "training_transforms": "data.transforms",
     "video_list": "data.datasets",
-    "zero_shot": "models.vita_clip.model",
+    "zero_shot": "models.vita_clip.other_names",
 }
 
 for _family in registry.own_families():

@@ -13,6 +13,7 @@ import keras
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.models.classifier import REQUIRED_ARGUMENTS, VideoClassifier, constructor_arguments
 from keras_video_focalnet.models.network import Network, find_network
+from keras_video_focalnet.utils.checks import check_choice
 from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.formats import is_path
 from keras_video_focalnet.weights.keras3_file import variable_paths
@@ -128,6 +129,7 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     arguments = bound.arguments
     options = {name: arguments.pop(name) for name in architecture.load_options}
     weights = arguments.pop("weights")
+    check_choice("include_top", arguments["include_top"], (True, False))
     # What cannot be built is refused before anything is downloaded.
     architecture.check_load_options(**options)
     if arguments["input_tensor"] is None and arguments["input_shape"] is None:

@@ -190,3 +190,8 @@ def test_checkpoints_of_other_architectures(state):
         for name in ("prompt_learner.ctx", "prompt_learner.token_suffix", "textual.token_embedding.weight"):
             with pytest.raises(WeightsFileError, match="^state: "):
                 other.load_state({**state, name: odd})
+
+
+def test_names_of_classes_in_the_place_of_include_top():
+    with pytest.raises(ValueError, match=r"include_top .*True, False.*opening a door"):
+        kvf.VitaCLIPB(["opening a door", "closing a door"], weights=None)
