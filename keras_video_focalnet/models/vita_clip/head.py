@@ -15,6 +15,7 @@ from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.models.vita_clip.class_texts import ClassTexts, plain_texts, texts_with_context
 from keras_video_focalnet.models.vita_clip.text_tower import TextTower
 from keras_video_focalnet.ops.autodiff.formulation import choose
+from keras_video_focalnet.ops.autodiff.recording import records_gradients
 from keras_video_focalnet.ops.concrete import is_concrete
 
 # What contexts there are: vectors for each class, the same for all, or none.
@@ -129,6 +130,7 @@ class VitaCLIPHead(keras.layers.Layer):
         self.kept = KeptFeatures(
             classes, projection_dim, random=self.textual is None, dtype=self.dtype_policy, name="kept"
         )
+        self._words = np.unique(np.concatenate([texts.ids.ravel() for texts in self.texts])) if self.texts else None
         self._seen, self._given = None, False
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -212,13 +214,23 @@ class VitaCLIPHead(keras.layers.Layer):
                 "weights, and nothing says of which names they are. Build the model with class_names, or freeze its "
                 "classifier."
             )
-        if is_concrete(inputs):
-            if training and trains:
-                return self.text_features()
-            self.refresh_kept()
-        elif trains and (training or not _kept_are_fresh()):
+        stored = _kept_are_fresh()
+        if trains and (training or (not stored and records_gradients())):
             return self.text_features()
-        return ops.stop_gradient(ops.convert_to_tensor(self.kept.features))
+        if self._has_values(inputs):
+            self.refresh_kept()
+        elif trains and not stored:
+            return self.text_features()
+        kept = ops.stop_gradient(ops.convert_to_tensor(self.kept.features))
+        if stored or self.textual is None or self._has_values(inputs):
+            return kept
+        # Nobody looked after the features of a graph that a user traces: they are zeros where they were never needed.
+        return ops.cond(ops.any(kept != 0), lambda: kept, lambda: ops.cast(self.text_features(), kept.dtype))
+
+    def _has_values(self, inputs):
+        """Whether a call computes with values, and not with tensors of a graph or of a transformation."""
+        own = () if self.textual is None else (*self.weights,)
+        return all(is_concrete(ops.convert_to_tensor(x)) for x in (inputs, *own))
 
     def _text_trains(self):
         own = any(variable is self.ctx for variable in self.trainable_variables)
@@ -234,15 +246,20 @@ class VitaCLIPHead(keras.layers.Layer):
         seen = self._samples()
         if seen == self._seen:
             return
-        # Features that somebody put there stay if they are right, or if nobody knows the names that they are of.
+        # Features that somebody put there, such as those of a file, stay if nobody knows the names that they are of.
         put = self._seen is None or seen[1] != self._seen[1]
         kept = keras.ops.convert_to_numpy(self.kept.features)
-        right = put and kept.any() and self._are_right(kept)
-        self._given = bool(put and kept.any() and not right and self.class_names is None)
-        if not right and not self._given:
+        stay = bool(put and kept.any() and self.class_names is None)
+        self._given = stay and not self._are_right(kept)
+        if not stay:
             chunks = [slice(start, start + _CHUNK) for start in range(0, self.classes, _CHUNK)]
             self.kept.features.assign(np.concatenate([self._numbers(rows) for rows in chunks]))
-        self._seen = self._samples()
+        self.trust_kept()
+
+    def trust_kept(self) -> None:
+        """Takes the kept features for those of the weights as they are now."""
+        if self.textual is not None:
+            self._seen = self._samples()
 
     def _numbers(self, rows):
         """The features of some of the classes' texts as an array."""
@@ -250,19 +267,19 @@ class VitaCLIPHead(keras.layers.Layer):
 
     def _samples(self):
         """Two numbers, which change with the weights of the text side and with the kept features."""
-        # A user may change the vectors of one class alone, so all of them are looked at.
-        context = 0 if self.ctx is None else _sample([self.ctx], math.inf)
-        return _sample(self.textual.weights, total=context), _sample([self.kept.features])
+        # A user may change the vectors of one class or of one word alone, so all of these are looked at.
+        words = ops.take(ops.convert_to_tensor(self.textual.token_embedding), self._words, axis=0)
+        whole = _sample([words] if self.ctx is None else [words, self.ctx], math.inf)
+        return _sample(self.textual.weights, total=whole), _sample([self.kept.features], math.inf)
 
     def _are_right(self, kept):
-        """Whether features, such as a file has, are those of the weights, by some of them.
+        """Whether features, such as a file has, are those of classes that are called by their numbers, by some of them.
 
-        Backends and precisions differ a little in them. Without names those would be taken for features of other texts.
+        Backends and precisions differ a little in them.
         """
         rows = np.unique(np.linspace(0, self.classes - 1, 4).astype(int))
         wanted = self._numbers(rows)
-        tolerance = 1e-3 if self.class_names is None else 3e-5
-        return np.abs(kept[rows] - wanted).max() <= tolerance * np.abs(wanted).max()
+        return np.abs(kept[rows] - wanted).max() <= 1e-3 * np.abs(wanted).max()
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.classes)

@@ -210,6 +210,7 @@ def copy_texts(source: keras.layers.Layer, target: keras.layers.Layer, places: S
             of_classes.append((source.ctx, target.ctx))
         for old, new in of_classes:
             new.assign(keras.ops.convert_to_numpy(old)[list(places)])
+        target.trust_kept()
 
 
 # === Other checkpoints ===

@@ -1,5 +1,7 @@
 """What of Vita-CLIP trains, when its text tower runs, and that nothing is judged by text features of before a step."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -276,6 +278,74 @@ def test_a_loop_of_ones_own():
     assert losses[-1] < losses[0]
     place = next(n for n, variable in enumerate(model.trainable_variables) if variable is model.classifier.ctx)
     assert np.abs(gradients[place]).max() > 0
+
+
+def traced(model):
+    """A model in a graph of the user's own, where the backend traces one."""
+    if BACKEND == "tensorflow":
+        return sys.modules["tensorflow"].function(model)
+    return sys.modules["jax"].jit(lambda x: model(x)) if BACKEND == "jax" else model
+
+
+@pytest.mark.parametrize("freezes", [False, True])
+def test_a_graph_of_ones_own_before_anybody_asked_for_text_features(freezes):
+    model = build(context="class" if freezes else None)
+    model.classifier.trainable = not freezes
+    graph = traced(model)
+    found = numbers(graph(clips()))
+    np.testing.assert_allclose(found, live_scores(model, clips()), atol=1e-5)
+    np.testing.assert_allclose(model.predict(clips(), verbose=0), found, atol=1e-5)
+    other = build(context="class" if freezes else None)
+    model.load_state(other.state())
+    np.testing.assert_allclose(numbers(traced(model)(clips())), other.predict(clips(), verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["word", "kept"])
+def test_one_changed_number_is_noticed(what):
+    model = build(context=None)
+    right = numbers(model.text_features)
+    head = model.classifier
+    variable, row = (
+        (head.kept.features, 1) if what == "kept" else (head.textual.token_embedding, head.texts[0].ids[0, 1])
+    )
+    changed = numbers(variable)
+    changed[row, 1] += 3
+    variable.assign(changed)
+    found = numbers(model.text_features)
+    np.testing.assert_allclose(found, numbers(head.text_features()), atol=1e-6)
+    assert np.array_equal(found, right) == (what == "kept")
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX traces what it differentiates")
+def test_recorded_gradients_reach_the_context_outside_of_training():
+    model = build(classifier_activation=None)
+    variable = model.classifier.ctx.value
+    if BACKEND == "torch":
+        model(clips())[:, 0].sum().backward()
+        gradient = variable.grad
+    else:
+        with sys.modules["tensorflow"].GradientTape() as tape:
+            scores = model(clips())[:, 0]
+        gradient = tape.gradient(scores, variable)
+    assert np.abs(numbers(gradient)).max() > 0
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="functions of a model's state")
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("context", ["class", None])
+def test_gradients_of_a_stateless_call(training, context):
+    model = build(context=context, classifier_activation=None)
+    state = [
+        [variable.value for variable in group] for group in (model.trainable_variables, model.non_trainable_variables)
+    ]
+    expected = loss_and_gradients(model)(clips(), LABELS)[1]
+
+    def loss(trained, rest):
+        logits = model.stateless_call(trained, rest, clips(), training=training)[0]
+        return keras.losses.sparse_categorical_crossentropy(LABELS, logits, from_logits=True).mean()
+
+    for found, wanted in zip(sys.modules["jax"].grad(loss)(*state), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * (1e-3 + np.abs(wanted).max()))
 
 
 # ---- Names in another order
