@@ -1,6 +1,7 @@
 """Writes ONNX files, for ONNX Runtime and other runtimes."""
 
 import contextlib
+import functools
 import warnings
 
 import numpy as np
@@ -61,6 +62,7 @@ def _converter():
         patch_tf2onnx()
         import tf2onnx.convert
 
+        _keep_constants_once()
         logger = logging.getLogger("tf2onnx")
         level = logger.level
         logger.setLevel(logging.ERROR)
@@ -68,6 +70,28 @@ def _converter():
             yield tf2onnx.convert
         finally:
             logger.setLevel(level)
+
+
+@functools.cache
+def _keep_constants_once():
+    """Has tf2onnx's passes over a graph keep the value of a constant in one place.
+
+    A node has its attributes in a dictionary and in a message. Each pass copies the graph, and then writes the messages
+    anew from the dictionaries. That of a constant is read by none, since files get the value from the dictionary, but
+    it had the weights lie in memory many times over. So it stays empty.
+    """
+    from tf2onnx.graph import Node
+
+    update = Node.update_proto
+
+    @functools.wraps(update)
+    def update_proto(node, *args, **kwargs):
+        if node.is_const():
+            del node.op.attribute[:]
+        else:
+            update(node, *args, **kwargs)
+
+    Node.update_proto = update_proto
 
 
 def _with_gelus(proto):
