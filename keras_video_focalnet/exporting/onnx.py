@@ -1,6 +1,7 @@
 """Writes ONNX files, for ONNX Runtime and other runtimes."""
 
 import contextlib
+import copy
 import functools
 import warnings
 
@@ -76,9 +77,10 @@ def _converter():
 def _keep_constants_once():
     """Has tf2onnx's passes over a graph keep the value of a constant in one place.
 
-    A node has its attributes in a dictionary and in a message. Each pass copies the graph, and then writes the messages
-    anew from the dictionaries. That of a constant is read by none, since files get the value from the dictionary, but
-    it had the weights lie in memory many times over. So it stays empty.
+    A node has its attributes in a dictionary and in a message. Each pass works on a copy of the graph and ends with
+    messages that are written anew from the dictionaries, so all weights would lie in memory many times over. But a pass
+    that changes a constant puts another value into its dictionary, so that copies can share values; and nothing reads
+    the message of a constant, so it stays empty.
     """
     from tf2onnx.graph import Node
 
@@ -91,7 +93,14 @@ def _keep_constants_once():
         else:
             update(node, *args, **kwargs)
 
-    Node.update_proto = update_proto
+    def deepcopy(node, memo):
+        made = memo[id(node)] = object.__new__(type(node))
+        if node.is_const():
+            memo.update((id(value), value) for value in node.attr.values())
+        made.__dict__.update(copy.deepcopy(node.__dict__, memo))
+        return made
+
+    Node.update_proto, Node.__deepcopy__ = update_proto, deepcopy
 
 
 def _with_gelus(proto):
