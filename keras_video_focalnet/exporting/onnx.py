@@ -1,6 +1,8 @@
 """Writes ONNX files, for ONNX Runtime and other runtimes."""
 
 import contextlib
+import copy
+import functools
 import warnings
 
 import numpy as np
@@ -61,6 +63,7 @@ def _converter():
         patch_tf2onnx()
         import tf2onnx.convert
 
+        _keep_constants_once()
         logger = logging.getLogger("tf2onnx")
         level = logger.level
         logger.setLevel(logging.ERROR)
@@ -68,6 +71,36 @@ def _converter():
             yield tf2onnx.convert
         finally:
             logger.setLevel(level)
+
+
+@functools.cache
+def _keep_constants_once():
+    """Has tf2onnx's passes over a graph keep the value of a constant in one place.
+
+    A node has its attributes in a dictionary and in a message. Each pass works on a copy of the graph and ends with
+    messages that are written anew from the dictionaries, so all weights would lie in memory many times over. But a pass
+    that changes a constant puts another value into its dictionary, so that copies can share values; and nothing reads
+    the message of a constant, so it stays empty.
+    """
+    from tf2onnx.graph import Node
+
+    update = Node.update_proto
+
+    @functools.wraps(update)
+    def update_proto(node, *args, **kwargs):
+        if node.is_const():
+            del node.op.attribute[:]
+        else:
+            update(node, *args, **kwargs)
+
+    def deepcopy(node, memo):
+        made = memo[id(node)] = object.__new__(type(node))
+        if node.is_const():
+            memo.update((id(value), value) for value in node.attr.values())
+        made.__dict__.update(copy.deepcopy(node.__dict__, memo))
+        return made
+
+    Node.update_proto, Node.__deepcopy__ = update_proto, deepcopy
 
 
 def _with_gelus(proto):

@@ -1,5 +1,8 @@
 """Vita-CLIP as files: the vision tower alone, with the text features of the moment, for every device."""
 
+import gc
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -186,15 +189,22 @@ def test_keras_own_export_computes_no_text_features(make, format, tmp_path):
         assert path.stat().st_size < EMBEDDING_BYTES
 
 
-@ON_TENSORFLOW
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["full.tflite", "full.onnx", "full.xml", "full"])
+@pytest.mark.parametrize(
+    "file", ["full.onnx", *(pytest.param(name, marks=ON_TENSORFLOW) for name in ("full.tflite", "full.xml", "full"))]
+)
 def test_the_full_size(file, tmp_path):
+    # The test before this one may have left gigabytes.
+    gc.collect()
     keras.utils.set_random_seed(0)
     model = scattered(kvf.VitaCLIPB(weights=None, class_names=NAMES))
     report = kvf.export(model, tmp_path / file, clips=clips_like(model, 1))
     print(f"{file}: logits off by {report['difference']:.2g}, {report['bytes'] / 1e6:.1f} MB")
     if file.endswith(".tflite"):
         check_litert(tmp_path / file, report)
-    # 86 million parameters of CLIP's vision tower and 36 million of prompts, without a text tower.
-    assert report["bytes"] < 1.02 * 4 * 122e6
+    # Of float32 the limit of export itself is 1e-4 of the largest logit.
+    assert report["difference"] < 3e-5
+    head = model.classifier
+    vision = model.count_params() - head.textual.count_params() - np.prod(head.ctx.shape)
+    assert 0.99 * 4 * vision < report["bytes"] < 1.05 * 4 * vision
+    shutil.rmtree(tmp_path)
