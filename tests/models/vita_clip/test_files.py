@@ -121,3 +121,14 @@ def test_features_that_are_not_of_the_weights_are_computed_anew(tmp_path):
     other.load_weights(tmp_path / "right.weights.h5")
     kept.assign(np.random.default_rng(2).normal(0, 1, kept.shape))
     np.testing.assert_allclose(other.predict(noise(), verbose=0), right, atol=1e-6)
+
+
+def test_a_part_of_a_model_whose_prompts_train(tmp_path):
+    model = made()
+    part = keras.Model(model.input, model.get_layer("norm").output)
+    part.save(tmp_path / "part.keras")
+    again = keras.saving.load_model(tmp_path / "part.keras")
+    np.testing.assert_array_equal(again.predict(noise(1), verbose=0), part.predict(noise(1), verbose=0))
+    again.trainable = True
+    count = len(part.trainable_weights)
+    assert len(again.trainable_weights) == len(keras.models.clone_model(part).trainable_weights) == count > 0
