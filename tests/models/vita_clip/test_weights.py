@@ -243,6 +243,17 @@ def test_a_checkpoint_of_zero_shot_training_scores_any_names():
     assert model.text_features.shape[0] == 2
 
 
+@pytest.mark.parametrize("argument", ["class_names", "labels"])
+def test_names_of_another_number_than_those_of_a_file(argument, tmp_path):
+    """Both arguments do the same; of as many classes as the file has, its activation is taken too."""
+    build(context=None, classifier_activation="sigmoid").save(tmp_path / "three.keras")
+    for names, activation in ((["a cat", "a dog"], "softmax"), (["a cat", "a dog", "a horse"], "sigmoid")):
+        changes = {"class_names": None, argument: names, "context": None}
+        model = build(weights=tmp_path / "three.keras", **changes)
+        assert model.labels == tuple(names) and model.output_shape == (None, len(names))
+        assert model.classifier.activation.__name__ == activation
+
+
 # === What is published ===
 
 
