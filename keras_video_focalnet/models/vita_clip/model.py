@@ -25,9 +25,8 @@ from keras_video_focalnet.models.vita_clip.arguments import (
     check_names,
     check_prompts,
     check_templates,
-    check_words,
 )
-from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, plain_texts
+from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, check_context, plain_texts
 from keras_video_focalnet.models.vita_clip.entries import BUILDERS
 from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
 from keras_video_focalnet.models.vita_clip.head import CONTEXTS, VitaCLIPHead
@@ -42,7 +41,7 @@ from keras_video_focalnet.models.vita_clip.weights import (
 )
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_number, fail
 
-# In place of `num_frames`: what is done with a clip that is longer.
+# What is done with a clip of more frames than `num_frames`: it is refused, or cut into groups of as many.
 LONG_CLIPS = (None, "groups")
 # The part of each model before its classifier: beside the models, not in them, since Keras counts what is in them.
 _VISION: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
@@ -176,9 +175,9 @@ class VitaCLIP(VideoClassifier):
         num_global_prompts = check_integer("num_global_prompts", num_global_prompts, 1)
         check_choice("pooling", pooling, POOLINGS)
         context = check_choice("context", context, CONTEXTS)
-        context_tokens = check_integer("context_tokens", context_tokens, 1)
+        context_tokens, _ = check_context(context_tokens, None)
+        check_context(context_tokens, context_init)
         check_choice("context_position", context_position, POSITIONS)
-        context_init = check_words(context_init)
         templates = check_templates(templates)
         if text_depth is None:
             context = None
@@ -230,7 +229,7 @@ class VitaCLIP(VideoClassifier):
                 templates=templates,
                 trains=all_train,
                 activation=classifier_activation,
-                text_dtype=policy.name,
+                text_dtype=policy,
                 dtype=exact_dtype(policy),
                 name="head",
             )(pooled)
