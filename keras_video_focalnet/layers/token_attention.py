@@ -14,7 +14,7 @@ from keras_video_focalnet.layers.initializers import NumpyFanInUniform, xavier_u
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.ops.attention import attention
-from keras_video_focalnet.utils.checks import check_integer, fail
+from keras_video_focalnet.utils.checks import check_choice, check_integer, fail
 
 # What is added to the logit of a token that must not be seen: far below any logit, and finite in float32.
 UNSEEN = -1e30
@@ -56,9 +56,9 @@ class TokenAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_heads = check_integer("num_heads", num_heads, minimum=1)
-        self.causal = causal
-        self.joined = joined
-        self.trains = trains
+        self.causal = check_choice("causal", causal, (True, False))
+        self.joined = check_choice("joined", joined, (True, False))
+        self.trains = check_choice("trains", trains, (True, False))
         self.quantized = quantized
 
     def build(self, input_shape: Sequence[int | None]) -> None:

@@ -89,6 +89,10 @@ def test_a_causal_token_is_blind_to_what_follows():
 def test_token_attention_refuses():
     with pytest.raises(ValueError, match="num_heads must be an integer of at least 1, received 0"):
         TokenAttention(0)
+    for option in ({"causal": "no"}, {"joined": "x"}, {"trains": 3}):
+        (name,) = option
+        with pytest.raises(ValueError, match=f"{name} must be one of True, False; received"):
+            TokenAttention(2, **option)
     with pytest.raises(ValueError, match="num_heads must be a divisor of the 4 channels, received 3"):
         TokenAttention(3)(np.zeros((1, 1, 5, 4), "float32"))
 

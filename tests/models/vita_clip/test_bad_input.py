@@ -119,6 +119,7 @@ def test_a_name_that_needs_ftfy(model, monkeypatch):
         ({"text_heads": 3}, "text_heads must be a divisor of text_dim=8, received 3"),
         ({"text_depth": 0}, "text_depth must be an integer of at least 1, received 0"),
         ({"mlp_ratio": 0}, "mlp_ratio must be a number above 0, received 0"),
+        ({"mlp_ratio": 0.001}, "mlp_ratio must be a number that gives 12 channels at least one hidden unit, "),
         ({"projection_dim": 0}, "projection_dim must be an integer of at least 1, received 0"),
         ({"weights": "ssv2"}, "weights='ssv2' is not published for VitaCLIPB. Use one of 'k400', 'clip'"),
     ],
