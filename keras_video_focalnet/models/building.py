@@ -33,8 +33,8 @@ Args:
     weights: None (random), the name of published weights ({published}), a path (.pth, .h5, .weights.h5, .keras,
         .safetensors, the folder of a training run), a URL or `hf://user/repo/file`.
     input_tensor: A Keras tensor of shape `(batch, frames, height, width, 3)` to build upon.
-    input_shape: `(frames, height, width, 3)`, default {shape} or what the weights were trained on; frames may be
-        None.
+    input_shape: `(frames, height, width, 3)`, default {shape} or what the weights were trained on; the number
+        of frames {frames}.
     pooling: Without the classifier: None, "avg" or "max", see `{model}`.
     classes: Number of classes; None means the weights' own count, else {classes}. Where it differs from the
         weights' count, all but the classifier is loaded, with a warning.
@@ -89,6 +89,7 @@ def builder(
             name=entry.name,
             model=architecture.__name__,
             shape=entry.input_shape,
+            frames="must be known" if "any_frames" in architecture.exclusions else "may be None",
             classes=own["classes"].default or "that of class names",
             published=f"default {entry.weights!r}; `list_models()` tells which exist",
         )

@@ -59,6 +59,10 @@ class VitaCLIP(VideoClassifier):
     attention of summaries, times, the learned context of the names and the scale train (`trains`). Text features are
     computed once and kept for everything but training, see `text_features`.
 
+    `set_class_names` gives a model for other names. What was learned for each class (`context="class"`) belongs to its
+    name: for names among which one is new, and where `templates` are given, that model has `context=None`, which is
+    texts of `templates` alone. A context that all classes share goes over.
+
     Every block is one layer, `block{B}` (from 0). `feature_taps(model)` names the output of each: tokens with the class
     token first, of the last block of a model with a classifier the class tokens alone.
 
@@ -352,7 +356,8 @@ class VitaCLIP(VideoClassifier):
         """Give a new model with this one's weights that scores clips against other names, without any training.
 
         Vectors that all classes share stay. Vectors of each class belong to its name: they stay where all names are
-        known, in whatever order, and otherwise the new model has texts of `templates` in their place.
+        known, in whatever order. Otherwise, and where `templates` are given, the new model has texts of `templates` in
+        their place, `context=None`.
 
         Args:
             names: What the classes are called, as a list, the name of a data set or a file.
