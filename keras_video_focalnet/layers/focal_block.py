@@ -21,7 +21,7 @@ from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 from keras_video_focalnet.ops.autodiff.rematerialization import rematerialized
-from keras_video_focalnet.utils.checks import check_choice, check_size
+from keras_video_focalnet.utils.checks import check_choice, check_size, hidden_units
 from keras_video_focalnet.utils.deprecation import rename_keys, renamed_arguments
 
 # Those that the block has beside the modulation's.
@@ -148,7 +148,7 @@ class FocalBlock(keras.layers.Layer):
         arguments = {name: getattr(self, name) for name in ARGUMENTS} | {"use_postln": use_postln_in_modulation}
         self.modulation = SpatioTemporalFocalModulation(**arguments, dtype=dtype, name="modulation")
         self.norm2 = FusedLayerNormalization(dtype=dtype, name="norm2")
-        hidden, normal = int(embed_dim * mlp_ratio), initializers.NumpyNormal
+        hidden, normal = hidden_units(mlp_ratio, embed_dim), initializers.NumpyNormal
         self.fc1 = FusedDense(hidden, activate=True, kernel_initializer=normal(), dtype=dtype, name="fc1")
         self.fc2 = FusedDense(embed_dim, kernel_initializer=normal(), dtype=dtype, name="fc2")
         self.hidden_dropout = ReplayableDropout(drop_rate, dtype=dtype, name="hidden_dropout")

@@ -18,11 +18,21 @@ from keras_video_focalnet.utils.checks import check_choice
 class FusedDense(keras.layers.Dense):
     """Keras's dense layer, called `Dense` in files (see `saved_as`), with the bias added in the same pass.
 
-    A sequence of several `units` gives a tuple of as many tensors, each from a product of its own, which costs less
-    than to split one. `activate` (False by default) passes the output through the exact GELU if True, and if
-    `"quick_gelu"` through CLIP's approximation of it, `x * sigmoid(1.702 x)`. Inputs have the shape `(..., channels)`
-    and outputs `(..., units)`. Other arguments are Keras's; `use_bias=False` and any `activation`
-    raise ValueError.
+    Args:
+        units: Channels of the output, an integer of at least 1; or a sequence of several such, which gives a tuple of
+            as many tensors, each from a product of its own, which costs less than to split one.
+        activate: True passes the output through the exact GELU (Hendrycks and Gimpel 2016), `"quick_gelu"` through the
+            approximation of it that is CLIP's, `x * sigmoid(1.702 x)`; False, the default, through none.
+        **kwargs: Arguments of `keras.layers.Dense`, of which `use_bias` and `activation` stay as they are there by
+            default.
+
+    Input shape: `(..., channels)`, floating.
+
+    Output shape: `(..., units)`, or a tuple of such.
+
+    Raises:
+        ValueError: `activate` is none of the above, `units` is no positive integer, `use_bias` is False, or there is an
+            `activation`.
 
     Example:
     >>> FusedDense(6, activate=True)(keras.ops.ones((2, 4))).shape

@@ -14,7 +14,7 @@ from keras_video_focalnet.layers.initializers import NumpyFanInUniform, xavier_u
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.ops.attention import attention
-from keras_video_focalnet.utils.checks import check_integer, fail
+from keras_video_focalnet.utils.checks import check_choice, check_integer, fail
 
 # What is added to the logit of a token that must not be seen: far below any logit, and finite in float32.
 UNSEEN = -1e30
@@ -28,8 +28,11 @@ class TokenAttention(keras.layers.Layer):
 
     Args:
         num_heads: Number of heads, which divides the channels.
-        causal: Whether a token sees only itself and those before it; False by default.
-        joined: Whether one matrix makes queries, keys and values; by default each has a matrix of its own.
+        causal: Whether a token sees only itself and those before it; False by default. Tokens stand in their order on
+            the last axis but one, and so do queries and keys in `attend`, each counted from the first.
+        joined: Whether one matrix `in_proj`, `(channels, 3 * channels)`, makes queries, keys and values in this order.
+            By default, False, each has a matrix `(channels, channels)` of its own: `q_proj`, `k_proj` and `v_proj`.
+            Heads are neighbouring channels of equal number, and `out_proj` follows in both cases.
         trains: Whether the weights train; True by default. Otherwise they never do, see `held`.
         quantized: Which layers inside are quantized, as `get_config` describes it after `quantize`, or None, the
             default.
@@ -38,7 +41,8 @@ class TokenAttention(keras.layers.Layer):
     Input and output shape: `(..., tokens, channels)`, floating.
 
     Raises:
-        ValueError: An argument is out of its range, or the channels are no multiple of `num_heads`.
+        ValueError: `num_heads` is no integer of at least 1, `causal`, `joined` or `trains` is no bool, or, where the
+            layer is built, the channels are no multiple of `num_heads`.
 
     Example:
     >>> TokenAttention(2)(np.ones((1, 4, 10, 8), "float32")).shape
@@ -56,9 +60,9 @@ class TokenAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_heads = check_integer("num_heads", num_heads, minimum=1)
-        self.causal = causal
-        self.joined = joined
-        self.trains = trains
+        self.causal = check_choice("causal", causal, (True, False))
+        self.joined = check_choice("joined", joined, (True, False))
+        self.trains = check_choice("trains", trains, (True, False))
         self.quantized = quantized
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -90,11 +94,11 @@ class TokenAttention(keras.layers.Layer):
         return self.attend(queries, keys, values)
 
     def queries(self, tokens: Any) -> Any:
-        """Projects tokens to queries, where each of the three has a matrix of its own."""
+        """Projects tokens to queries of the same shape; for `joined=False`, where they have a matrix of their own."""
         return self.q_proj(tokens)
 
     def keys_and_values(self, tokens: Any) -> tuple[Any, Any]:
-        """Projects tokens to keys and values, where each of the three has a matrix of its own."""
+        """Projects tokens to keys and values of the same shape; for `joined=False`, as `queries`."""
         return self.k_proj(tokens), self.v_proj(tokens)
 
     def attend(self, queries: Any, keys: Any, values: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
@@ -10,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_video_focalnet.labels import load_labels
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.models.classifier import REQUIRED_ARGUMENTS, VideoClassifier, constructor_arguments
 from keras_video_focalnet.models.network import Network, find_network
@@ -31,8 +33,8 @@ Args:
     weights: None (random), the name of published weights ({published}), a path (.pth, .h5, .weights.h5, .keras,
         .safetensors, the folder of a training run), a URL or `hf://user/repo/file`.
     input_tensor: A Keras tensor of shape `(batch, frames, height, width, 3)` to build upon.
-    input_shape: `(frames, height, width, 3)`, default {shape} or what the weights were trained on; frames may be
-        None.
+    input_shape: `(frames, height, width, 3)`, default {shape} or what the weights were trained on; the number
+        of frames {frames}.
     pooling: Without the classifier: None, "avg" or "max", see `{model}`.
     classes: Number of classes; None means the weights' own count, else {classes}. Where it differs from the
         weights' count, all but the classifier is loaded, with a warning.
@@ -87,6 +89,7 @@ def builder(
             name=entry.name,
             model=architecture.__name__,
             shape=entry.input_shape,
+            frames="must be known" if "any_frames" in architecture.exclusions else "may be None",
             classes=own["classes"].default or "that of class names",
             published=f"default {entry.weights!r}; `list_models()` tells which exist",
         )
@@ -144,9 +147,12 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     if classes is None and opened.labels:
         # Arrays by number do not tell it of every classifier.
         classes = len(opened.labels)
-    if arguments["classes"] is None and arguments.get("class_names") is None:
-        arguments["classes"] = classes or constructor_arguments(architecture)["classes"].default
-    if arguments["include_top"] and arguments["classes"] == classes:
+    count = arguments["classes"]
+    if count is None:
+        count = _count_names(architecture, arguments)
+    if count is None:
+        count = arguments["classes"] = classes or constructor_arguments(architecture)["classes"].default
+    if arguments["include_top"] and count == classes:
         if given.isdisjoint(("labels", "class_names")):
             arguments["labels"] = opened.labels
         if "classifier_activation" not in given and isinstance(trained.get("classifier_activation"), str):
@@ -154,6 +160,18 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     model = architecture(**arguments)
     _load(model.network, opened, options)
     return model
+
+
+def _count_names(architecture: type[VideoClassifier], arguments: dict[str, Any]) -> int | None:
+    """How many names an architecture is given that scores clips against names, by either argument; None for none."""
+    given = [name for name in ("class_names", "labels") if arguments.get(name) is not None]
+    if not given or not architecture.takes_class_names():
+        return None
+    # What is no list of names at all is refused where the model is built, whose errors name the argument.
+    with contextlib.suppress(TypeError, ValueError, OSError):
+        arguments[given[0]] = load_labels(arguments[given[0]])
+        return len(arguments[given[0]])
+    return 0
 
 
 def _load(network: Network, opened: Weights, options: Mapping[str, Any]) -> list[str]:

@@ -96,6 +96,19 @@ def check_fraction(name: str, value: Any, remedy: str | None = None) -> float:
     return check_number(name, value, minimum=0, maximum=1, remedy=remedy)
 
 
+def hidden_units(mlp_ratio: Any, channels: int, whole: Callable[[float], int] = int) -> int:
+    """Counts the hidden units of an MLP, `mlp_ratio` times its channels made `whole`, and checks that there are any.
+
+    Example:
+    >>> hidden_units(2.5, 5), hidden_units(2.5, 5, whole=math.ceil)
+    (12, 13)
+    """
+    units = whole(channels * check_number("mlp_ratio", mlp_ratio, above=0))
+    if units < 1:
+        raise fail("mlp_ratio", f"a number that gives {channels} channels at least one hidden unit", mlp_ratio)
+    return units
+
+
 def check_choice(name: str, value: T, choices: Iterable[T]) -> T:
     """Checks that a value is one of a few, and of the same type: 1 is not True.
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_video_focalnet.layers import FusedDense, TokenAttention
+from keras_video_focalnet.layers import FusedDense, FusedLayerNormalization, PatchEmbedding, TokenAttention
 from keras_video_focalnet.layers.held import held, held_unless
 from keras_video_focalnet.layers.initializers import NumpyUniform, xavier_uniform
 
@@ -89,6 +89,10 @@ def test_a_causal_token_is_blind_to_what_follows():
 def test_token_attention_refuses():
     with pytest.raises(ValueError, match="num_heads must be an integer of at least 1, received 0"):
         TokenAttention(0)
+    for option in ({"causal": "no"}, {"joined": "x"}, {"trains": 3}):
+        (name,) = option
+        with pytest.raises(ValueError, match=f"{name} must be one of True, False; received"):
+            TokenAttention(2, **option)
     with pytest.raises(ValueError, match="num_heads must be a divisor of the 4 channels, received 3"):
         TokenAttention(3)(np.zeros((1, 1, 5, 4), "float32"))
 
@@ -157,6 +161,44 @@ def test_a_held_layer_can_be_quantized():
     after = to_numpy(layer(x))
     assert 0 < np.abs(after - before).max() < 0.05 * np.abs(before).max()
     assert layer.trainable_weights == []
+
+
+def test_held_layers_of_a_file_never_train(tmp_path):
+    """They are found again by their own names, and those that train read their variables."""
+
+    def made(trains):
+        kinds = [held_unless(trains, kind) for kind in (PatchEmbedding, FusedDense, FusedLayerNormalization)]
+        patches, dense, norm = kinds
+        clip = keras.Input((2, 4 * 4, 3))
+        return keras.Model(clip, norm(name="norm")(dense(5, activate=True)(patches(6, grid_size=4)(clip))))
+
+    model, x = made(trains=False), RNG.normal(size=(1, 2, 16, 3)).astype("float32")
+    model.layers[-1].set_weights(RNG.normal(size=(2, 5)))
+    model.save(tmp_path / "held.keras")
+    again = keras.saving.load_model(tmp_path / "held.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    again.trainable = True
+    assert [type(layer) for layer in again.layers] == [type(layer) for layer in model.layers]
+    # The norm of the patches is a layer inside one that is held, and itself is not.
+    assert len(again.weights) == 8 and len(again.trainable_weights) == 2
+    model.save_weights(tmp_path / "held.weights.h5")
+    free = made(trains=True)
+    free.load_weights(tmp_path / "held.weights.h5")
+    np.testing.assert_array_equal(free.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert len(free.trainable_weights) == 8
+
+
+def test_adapters_of_low_rank_train_beside_a_matrix_that_does_not():
+    rows, layer = keras.Input((4,)), held(FusedDense)(3)
+    model = keras.Model(rows, layer(rows))
+    layer.enable_lora(2)
+    assert [weight.name for weight in layer.trainable_weights] == ["lora_kernel_a", "lora_kernel_b"]
+    model.compile("sgd", "mse")
+    kernel, adapter, bias = (to_numpy(part) for part in (layer._kernel, layer.lora_kernel_b, layer.bias))
+    model.train_on_batch(np.ones((2, 4), "float32"), np.ones((2, 3), "float32"))
+    np.testing.assert_array_equal(to_numpy(layer._kernel), kernel)
+    np.testing.assert_array_equal(to_numpy(layer.bias), bias)
+    assert (to_numpy(layer.lora_kernel_b) != adapter).all()
 
 
 # === Dense layers with CLIP's activation ===

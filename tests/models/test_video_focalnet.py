@@ -303,6 +303,10 @@ def test_jit_compile_gives_the_same_scores():
         ({"drop_path_rate": 2.0}, r"drop_path_rate must be a number in \[0, 1\), received 2.0"),
         ({"drop_rate": -0.1}, r"drop_rate must be a number in \[0, 1\), received -0.1"),
         ({"mlp_ratio": 0}, "mlp_ratio must be a number above 0"),
+        (
+            {"mlp_ratio": 0.001},
+            "mlp_ratio must be a number that gives .* channels at least one hidden unit, received 0.001",
+        ),
         ({"focal_windows": -1}, "focal_windows must be an integer of at least 1"),
         ({"input_tensor": np.zeros((1, 4, 32, 48, 3))}, "input_tensor must be a Keras tensor"),
         ({"labels": "k400"}, "labels has 400 names but classes=5"),

@@ -19,7 +19,7 @@ from keras_video_focalnet.layers.quantization import quantize_layers, quantized_
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
 from keras_video_focalnet.ops.temporal import temporal_conv
-from keras_video_focalnet.utils.checks import check_size
+from keras_video_focalnet.utils.checks import check_size, hidden_units
 
 
 @saved_as("SIFATransformerBlock")
@@ -100,7 +100,7 @@ class SIFATransformerBlock(keras.layers.Layer):
     def build(self, input_shape: Sequence[int | None]) -> None:
         check_tokens(self, input_shape)
         channels, options = input_shape[-1], {"dtype": self.dtype_policy}
-        hidden = int(channels * self.mlp_ratio)
+        hidden = hidden_units(self.mlp_ratio, channels)
         self.fc1 = FusedDense(hidden, activate=True, **_draws(channels), **options, name="fc1")
         self.fc2 = FusedDense(channels, **_draws(hidden), **options, name="fc2")
         for layer in (self.norm1, self.attention, self.inter_frame_norm, self.norm2, self.fc1):

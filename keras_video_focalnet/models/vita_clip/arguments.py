@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from keras_video_focalnet.labels import load_labels
-from keras_video_focalnet.models.vita_clip.class_texts import check_template
+from keras_video_focalnet.models.vita_clip.class_texts import check_different, check_template
 from keras_video_focalnet.utils.checks import check_choice, check_integer, fail
 
 PROMPTS = ("summary", "local", "global")
@@ -30,13 +30,7 @@ def check_names(
         blank = next((name for name in names if not name.strip()), None)
         if blank is not None:
             raise fail("class_names", "names that say something", blank)
-        plain = [" ".join(name.replace("_", " ").split()).lower() for name in names]
-        again = next((place for place, name in enumerate(plain) if name in plain[:place]), None)
-        if again is not None:
-            raise ValueError(
-                f"class_names has {names[plain.index(plain[again])]!r} twice, at last as {names[again]!r}, where case, "
-                "spaces and underscores are the same; two classes of one name cannot be told apart, so name each once."
-            )
+        check_different(names, (" ".join(name.replace("_", " ").split()).lower() for name in names))
     if classes is None:
         if names is None:
             raise ValueError(
@@ -73,15 +67,6 @@ def check_prompts(prompts: Any) -> tuple[str, ...]:
     for kind in given:
         check_choice("prompts", kind, PROMPTS)
     return tuple(kind for kind in PROMPTS if kind in given)
-
-
-def check_words(words: Any) -> str | None:
-    """The words that a context starts from, or None."""
-    if words is None:
-        return None
-    if not isinstance(words, str) or not words.strip():
-        raise fail("context_init", 'words such as "a video of", or None', words)
-    return words
 
 
 def check_templates(templates: Any) -> tuple[str, ...]:

@@ -30,13 +30,16 @@ def check_options(ours: Shapes, given: Shapes, of_clip: bool) -> None:
     model, file = told_options(ours), told_options(given)
     compared = [name for name in model if name in file]
     if of_clip:
-        compared = [name for name in compared if name not in ("prompts", "context")]
+        compared = [name for name in compared if name != "prompts"]
+    if file["context"] is None and (of_clip or file["text_depth"] is None):
+        # CLIP has no context, and neither has a model without a text tower.
+        compared = [name for name in compared if name != "context"]
     if "visual.proj" not in ours:
         # A model without its classifier has no texts.
         compared = [name for name in compared if name not in ("text_depth", "context")]
     other = [name for name in compared if model[name] != file[name]]
-    if "context" in other and (model["context"] is None or file["text_depth"] is None):
-        # A context is left out where the model has none; without a text tower there is none.
+    if "context" in other and model["context"] is None:
+        # A context is left out where the model has none.
         other.remove("context")
     if "text_depth" in other and of_clip and file["text_depth"] is None:
         other.remove("text_depth")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, encode, shown, tokenize
-from keras_video_focalnet.utils.checks import fail
+from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, END, START, encode, shown, tokenize
+from keras_video_focalnet.utils.checks import check_integer, fail
 
 POSITIONS = ("end", "middle", "front")
+# A text also has its start, its end and at least one token of a name.
+MOST_CONTEXT_TOKENS = CONTEXT_LENGTH - 3
 _PLACE_HOLDER = "X"
 
 
@@ -38,12 +40,34 @@ class ClassTexts:
 def plain_texts(names: Sequence[str], template: str = "{}") -> ClassTexts:
     """Texts that a template makes of class names, without a learned context."""
     check_template("templates", template)
-    return _shortened(_tokenized([template.replace("{}", _readable(name)) for name in names], names), None)
+    texts = [template.replace("{}", _readable(name)) for name in names]
+    return _shortened(_tokenized(texts, names, "a template"), None)
 
 
-def context_length(context_tokens: int, context_init: str | None) -> int:
-    """How many learned vectors a context has: those that are asked for, or one for each of the words it starts from."""
-    return context_tokens if context_init is None else len(_readable(context_init).split(" "))
+def check_context(context_tokens: int, context_init: str | None) -> tuple[int, str]:
+    """Checks a learned context: how many vectors it has, and the phrase that stands in their place for the tokenizer.
+
+    They are as many as are asked for, or one for each of the words that they start from. The reference counts the
+    pieces between single spaces, which the tokenizer joins: so with a space too many its context would take in tokens
+    of the names. Here words are counted as the tokenizer reads them. Of a word of several tokens the phrase has all,
+    and the context starts from as many of the phrase's first tokens as there are words, as in the reference.
+    """
+    if context_init is None:
+        count = check_integer("context_tokens", context_tokens, 1, MOST_CONTEXT_TOKENS)
+        return count, " ".join([_PLACE_HOLDER] * count)
+    words = _readable(context_init).split() if isinstance(context_init, str) else []
+    if not words:
+        raise fail("context_init", 'words such as "a video of", or None', context_init)
+    if len(words) <= MOST_CONTEXT_TOKENS:
+        ids = encode(" ".join(words))
+        if len(ids) < len(words) or not {START, END}.isdisjoint(ids):
+            raise fail("context_init", "words of at least one token each, or None", context_init)
+        if len(ids) <= MOST_CONTEXT_TOKENS:
+            return len(words), " ".join(words)
+    raise ValueError(
+        f"context_init must have at most {MOST_CONTEXT_TOKENS} tokens, as names need the rest of {CONTEXT_LENGTH}, "
+        f"received {shown(context_init)}; pass fewer words."
+    )
 
 
 def texts_with_context(
@@ -53,9 +77,9 @@ def texts_with_context(
 
     The name ends with a full stop. How many tokens it has is counted of the name alone, as the reference does.
     """
-    count = context_length(context_tokens, context_init)
-    phrase = " ".join([_PLACE_HOLDER] * count) if context_init is None else _readable(context_init)
-    rows = _tokenized([f"{phrase} {_readable(name)}." for name in names], names)
+    count, phrase = check_context(context_tokens, context_init)
+    around = "context_tokens" if context_init is None else "context_init"
+    rows = _tokenized([f"{phrase} {_readable(name)}." for name in names], names, around)
     words = None if context_init is None else tuple(int(token) for token in rows[0, 1 : 1 + count])
     suffix = rows[:, 1 + count :]
     ids, learned = np.zeros_like(rows), np.zeros((*rows.shape, count), "float32")
@@ -87,16 +111,35 @@ def _readable(name):
     return name.replace("_", " ")
 
 
-def _tokenized(texts, names):
+def check_different(names: Sequence[str], keys: Iterable[Hashable]) -> None:
+    """Checks that no two names have the same key."""
+    places: dict[Hashable, int] = {}
+    for place, key in enumerate(keys):
+        first = places.setdefault(key, place)
+        if first != place:
+            raise ValueError(
+                f"class_names has {names[first]!r} twice, at last as {names[place]!r}, which CLIP reads alike, since "
+                "case, spaces, underscores and how a sign is written are the same to it; two classes of one name "
+                "cannot be told apart, so name each once."
+            )
+
+
+def _tokenized(texts, names, around):
+    """The ids of texts that have a name and something `around` it each, which must all differ."""
+    for name in names:
+        if not encode(_readable(name)):
+            raise fail("class_names", "names that say something", name)
     try:
-        return tokenize(texts)
+        rows = tokenize(texts)
     except ValueError as error:
         longest = max(range(len(texts)), key=lambda place: len(encode(texts[place])))
         raise ValueError(
             f"class_names[{longest}]={shown(names[longest])} is too long: with its start, its end and what stands "
-            f"around it, it has {len(encode(texts[longest])) + 2} tokens of {CONTEXT_LENGTH}; shorten the name, the "
-            "template or the context."
+            f"around it, it has {len(encode(texts[longest])) + 2} tokens of {CONTEXT_LENGTH}; shorten the name or "
+            f"{around}."
         ) from error
+    check_different(names, (row[: row.argmax()].tobytes() for row in rows))
+    return rows
 
 
 def _shortened(rows, learned):

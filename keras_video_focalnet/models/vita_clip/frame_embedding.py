@@ -13,7 +13,7 @@ from keras_video_focalnet.layers.held import held_unless
 from keras_video_focalnet.layers.initializers import NumpyNormal, NumpyUniform
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_tokens
-from keras_video_focalnet.utils.checks import check_integer, check_size
+from keras_video_focalnet.utils.checks import check_choice, check_integer, check_size
 
 
 @saved_as("FrameEmbedding")
@@ -64,7 +64,7 @@ class FrameEmbedding(keras.layers.Layer):
         self.num_frames = check_integer("num_frames", num_frames, minimum=1)
         self.num_prompts = check_integer("num_prompts", num_prompts, minimum=0)
         self.depth = check_integer("depth", depth, minimum=0)
-        self.trains = trains
+        self.trains = check_choice("trains", trains, (True, False))
         options = {"dtype": self.dtype_policy}
         self.patches = held_unless(trains, PatchEmbedding)(
             embed_dim, self.grid_size, patch_size, use_norm=False, **options, name="patches"

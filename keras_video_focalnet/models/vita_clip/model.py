@@ -25,9 +25,8 @@ from keras_video_focalnet.models.vita_clip.arguments import (
     check_names,
     check_prompts,
     check_templates,
-    check_words,
 )
-from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, plain_texts
+from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, check_context, plain_texts
 from keras_video_focalnet.models.vita_clip.entries import BUILDERS
 from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
 from keras_video_focalnet.models.vita_clip.head import CONTEXTS, VitaCLIPHead
@@ -42,7 +41,7 @@ from keras_video_focalnet.models.vita_clip.weights import (
 )
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_number, fail
 
-# In place of `num_frames`: what is done with a clip that is longer.
+# What is done with a clip of more frames than `num_frames`: it is refused, or cut into groups of as many.
 LONG_CLIPS = (None, "groups")
 # The part of each model before its classifier: beside the models, not in them, since Keras counts what is in them.
 _VISION: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
@@ -59,6 +58,10 @@ class VitaCLIP(VideoClassifier):
     tells how like the clip's feature is to that of a class's name. What comes from CLIP is frozen; prompts, the
     attention of summaries, times, the learned context of the names and the scale train (`trains`). Text features are
     computed once and kept for everything but training, see `text_features`.
+
+    `set_class_names` gives a model for other names. What was learned for each class (`context="class"`) belongs to its
+    name: for names among which one is new, and where `templates` are given, that model has `context=None`, which is
+    texts of `templates` alone. A context that all classes share goes over.
 
     Every block is one layer, `block{B}` (from 0). `feature_taps(model)` names the output of each: tokens with the class
     token first, of the last block of a model with a classifier the class tokens alone.
@@ -176,9 +179,9 @@ class VitaCLIP(VideoClassifier):
         num_global_prompts = check_integer("num_global_prompts", num_global_prompts, 1)
         check_choice("pooling", pooling, POOLINGS)
         context = check_choice("context", context, CONTEXTS)
-        context_tokens = check_integer("context_tokens", context_tokens, 1)
+        context_tokens, _ = check_context(context_tokens, None)
+        check_context(context_tokens, context_init)
         check_choice("context_position", context_position, POSITIONS)
-        context_init = check_words(context_init)
         templates = check_templates(templates)
         if text_depth is None:
             context = None
@@ -230,7 +233,7 @@ class VitaCLIP(VideoClassifier):
                 templates=templates,
                 trains=all_train,
                 activation=classifier_activation,
-                text_dtype=policy.name,
+                text_dtype=policy,
                 dtype=exact_dtype(policy),
                 name="head",
             )(pooled)
@@ -353,7 +356,8 @@ class VitaCLIP(VideoClassifier):
         """Give a new model with this one's weights that scores clips against other names, without any training.
 
         Vectors that all classes share stay. Vectors of each class belong to its name: they stay where all names are
-        known, in whatever order, and otherwise the new model has texts of `templates` in their place.
+        known, in whatever order. Otherwise, and where `templates` are given, the new model has texts of `templates` in
+        their place, `context=None`.
 
         Args:
             names: What the classes are called, as a list, the name of a data set or a file.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_video_focalnet.models.vita_clip.checkpoint_options import told_options
-from keras_video_focalnet.models.vita_clip.class_texts import texts_with_context
+from keras_video_focalnet.models.vita_clip.class_texts import MOST_CONTEXT_TOKENS, texts_with_context
 from keras_video_focalnet.models.vita_clip.weights import (
     CLASS_TOKEN,
     CONTEXT,
@@ -42,5 +42,8 @@ def _are_learned(names, state, labels):
     context, suffix, embedding = (state.get(name) for name in (CONTEXT, SUFFIX, EMBEDDING))
     if suffix is None or embedding is None or len(context) != len(names):
         return False
-    ids = texts_with_context(names, np.shape(context)[1]).suffix_ids
+    count = np.shape(context)[1]
+    if not 1 <= count <= MOST_CONTEXT_TOKENS:
+        return False
+    ids = texts_with_context(names, count).suffix_ids
     return ids.shape == np.shape(suffix)[:2] and bool((np.asarray(embedding)[ids] == suffix).all())

@@ -12,7 +12,7 @@ from keras_video_focalnet.layers.held import held_unless
 from keras_video_focalnet.layers.initializers import NumpyFanInUniform, NumpyNormal, NumpyUniform, xavier_uniform
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
-from keras_video_focalnet.utils.checks import check_integer, check_number
+from keras_video_focalnet.utils.checks import check_choice, check_integer, check_number, hidden_units
 
 # What trains: prompts alone, with them the projection of class tokens, or all.
 TRAINS = ("prompts", "cls_proj", "all")
@@ -74,12 +74,12 @@ class PromptedBlock(keras.layers.Layer):
         self.num_heads = num_heads
         self.num_frames = check_integer("num_frames", num_frames, minimum=1)
         self.mlp_ratio = check_number("mlp_ratio", mlp_ratio, above=0)
-        self.summary = summary
-        self.local = local
+        self.summary = check_choice("summary", summary, (True, False))
+        self.local = check_choice("local", local, (True, False))
         self.num_prompts = check_integer("num_prompts", num_prompts, minimum=0)
-        self.patch_size = patch_size
-        self.class_token_only = class_token_only
-        self.trains = trains
+        self.patch_size = check_integer("patch_size", patch_size, minimum=1)
+        self.class_token_only = check_choice("class_token_only", class_token_only, (True, False))
+        self.trains = check_choice("trains", trains, TRAINS)
         self.quantized = quantized
         options, all_train = {"dtype": self.dtype_policy}, trains == "all"
         norm = held_unless(all_train, FusedLayerNormalization)
@@ -93,7 +93,7 @@ class PromptedBlock(keras.layers.Layer):
 
     def build(self, inputs_shape: Sequence[int | None], global_prompts_shape: Sequence[int] | None = None) -> None:
         channels, options = inputs_shape[-1], {"dtype": self.dtype_policy}
-        hidden, all_train = round(channels * self.mlp_ratio), self.trains == "all"
+        hidden, all_train = hidden_units(self.mlp_ratio, channels, whole=round), self.trains == "all"
         dense = held_unless(all_train, FusedDense)
         small = {"bias_initializer": NumpyNormal(1e-6)}
         draw = {"kernel_initializer": xavier_uniform(channels, hidden), **small}

@@ -13,7 +13,7 @@ from keras_video_focalnet.layers.initializers import NumpyFanInUniform, NumpyNor
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, VOCABULARY_SIZE
-from keras_video_focalnet.utils.checks import check_integer, fail
+from keras_video_focalnet.utils.checks import check_choice, check_integer, fail
 
 
 @saved_as("TextBlock")
@@ -39,7 +39,7 @@ class TextBlock(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
-        self.trains = trains
+        self.trains = check_choice("trains", trains, (True, False))
         self.quantized = quantized
         options = {"dtype": self.dtype_policy}
         norm = held_unless(trains, FusedLayerNormalization)
@@ -114,7 +114,7 @@ class TextTower(keras.layers.Layer):
             raise fail("text_heads", f"a divisor of text_dim={embed_dim}", num_heads)
         self.depth = check_integer("text_depth", depth, minimum=1)
         self.projection_dim = check_integer("projection_dim", projection_dim, minimum=1)
-        self.trains = trains
+        self.trains = check_choice("trains", trains, (True, False))
         options = {"dtype": self.dtype_policy}
         # No architecture knows a block by such a name: these are no steps of the network of a clip.
         self.blocks = [TextBlock(num_heads, trains, **options, name=f"resblock{place}") for place in range(depth)]

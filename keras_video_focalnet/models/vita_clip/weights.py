@@ -19,7 +19,7 @@ from keras_video_focalnet.weights.slots import Slot, State, dense_slots, norm_sl
 
 TEXT_FEATURES, CONTEXT, EMBEDDING = "text_features", "prompt_learner.ctx", "textual.token_embedding.weight"
 _PREFIX, SUFFIX = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
-CLASS_TOKEN, TIMES = "visual.cls_token", "visual.time_embed"
+CLASS_TOKEN, TIMES, PROJECTION = "visual.cls_token", "visual.time_embed", "visual.proj"
 # What the classifier holds, also where a Keras file names it by the layer.
 _OF_THE_HEAD = ("textual.", "prompt_learner.", TEXT_FEATURES, "logit_scale", "visual.proj", "layers/vita_clip_head/")
 # What a file of the vision tower alone need not have.
@@ -145,7 +145,7 @@ def _block_slots(name, block):
 
 
 def _head_slots(head):
-    slots = {"visual.proj": vector_slot(head.proj), "logit_scale": vector_slot(head.logit_scale)}
+    slots = {PROJECTION: vector_slot(head.proj), "logit_scale": vector_slot(head.logit_scale)}
     if head.textual is not None:
         slots |= _text_slots(head.textual)
     if head.ctx is not None:
@@ -234,13 +234,14 @@ def complete_state(slots: Mapping[str, Slot], state: State) -> tuple[State, list
         left = [_NOT_OF_CLIP]
         if not any(name.startswith("textual.") for name in state):
             left.append(_BESIDE_THE_TOWER)
+            _tell_of_no_texts(slots, state)
         if not any(_OF_PROMPTS.search(name) for name in slots):
             # Without prompts the model is CLIP on every frame.
             state.setdefault(TIMES, np.zeros(slots[TIMES].reference_shape, "float32"))
         missing = [name for name in slots if name not in state and any(part.search(name) for part in left)]
     if TEXT_FEATURES not in slots:
         return state, missing
-    _complete_context(slots, state, missing, of_clip)
+    _complete_context(slots, state, missing)
     slot, context = slots[TEXT_FEATURES], slots.get(CONTEXT)
     of_others = TEXT_FEATURES in state and np.shape(state[TEXT_FEATURES]) != slot.reference_shape
     if slot.named and (context is None or context.shared):
@@ -252,7 +253,26 @@ def complete_state(slots: Mapping[str, Slot], state: State) -> tuple[State, list
     return state, missing
 
 
-def _complete_context(slots, state, missing, of_clip):
+def _tell_of_no_texts(slots, state):
+    """Refuses CLIP's vision tower alone where nothing that trains could make up for its text tower, else warns."""
+    if EMBEDDING not in slots:
+        return
+    if CONTEXT not in slots and not slots[EMBEDDING].variable.trainable:
+        raise WeightsFileError(
+            "it has CLIP's vision tower alone, and with context=None the model's texts are those of a text tower that "
+            "would stay random. Pass a file of both towers; or build the model with text_depth=None, for text features "
+            "of your own, with include_top=False, for features of clips, or with a learned context."
+        )
+    absent = "text tower" if PROJECTION in state else "text tower and projection"
+    warnings.warn(
+        f"the file has CLIP's vision tower alone: the model keeps random weights for its {absent}, and scores mean "
+        "nothing before it is trained; those for other class names than it is trained for mean nothing after it "
+        "either. A file of both towers has what is missing.",
+        stacklevel=2,
+    )
+
+
+def _complete_context(slots, state, missing):
     """Checks that a context of each class is of the model's classes; starts one of words from the file's vectors."""
     slot, suffix = slots.get(CONTEXT), state.pop(SUFFIX, None)
     state.pop(_PREFIX, None)
@@ -260,12 +280,13 @@ def _complete_context(slots, state, missing, of_clip):
         # Without a context texts are of the names alone, whatever was learned for others.
         state.pop(CONTEXT, None)
         return
-    if of_clip and slot.words is not None and np.shape(state.get(EMBEDDING)) == slots[EMBEDDING].reference_shape:
+    has_vectors = np.shape(state.get(EMBEDDING)) == slots[EMBEDDING].reference_shape
+    if CONTEXT in missing and slot.words is not None and has_vectors:
         state[CONTEXT] = np.asarray(state[EMBEDDING], "float32")[list(slot.words)]
         missing.remove(CONTEXT)
     if slot.shared or CONTEXT not in state:
         return
-    if suffix is not None and np.shape(state.get(EMBEDDING)) == slots[EMBEDDING].reference_shape:
+    if suffix is not None and has_vectors:
         _check_same_names(slot, suffix, state[EMBEDDING])
     found, needed = np.shape(state[CONTEXT])[0], slot.reference_shape[0]
     if found != needed:

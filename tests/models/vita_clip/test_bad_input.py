@@ -33,6 +33,10 @@ NO_NAMES = [
     (["a door", " "], "class_names must be names that say something, received ' '"),
     (["a door", "A  door"], "class_names has 'a door' twice, at last as 'A  door', .*name each once"),
     (["a_door", "a door"], "class_names has 'a_door' twice, at last as 'a door', .*name each once"),
+    (
+        ["x", "a (b)", "a ( b )"],
+        r"class_names has 'a \(b\)' twice, at last as 'a \( b \)', which CLIP reads alike, .*once",
+    ),
     (["a door", LONG], r"class_names\[1\]='word word .{50,60}…' is too long: .* 8\d tokens of 77; shorten the name"),
 ]
 
@@ -48,6 +52,18 @@ def test_names(model, names, message):
     ):
         with pytest.raises(ValueError, match=message):
             use()
+
+
+def test_names_that_ftfy_makes_the_same():
+    pytest.importorskip("ftfy")
+    for names, message in (
+        (["a &amp; b", "a & b"], "class_names has 'a &amp; b' twice, at last as 'a & b', which CLIP reads alike"),
+        (["a", "&nbsp;"], "class_names must be names that say something, received '&nbsp;'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(class_names=names)
+    with pytest.raises(ValueError, match="context_init must be words of at least one token each, or None, received"):
+        build(context_init="a &nbsp; video")
 
 
 def test_a_name_that_needs_ftfy(model, monkeypatch):
@@ -74,20 +90,23 @@ def test_a_name_that_needs_ftfy(model, monkeypatch):
         ({"prompts": 3}, 'prompts must be one of "summary", "local", "global"; received 3'),
         ({"num_global_prompts": 0}, "num_global_prompts must be an integer of at least 1, received 0"),
         ({"context": "classes"}, 'context must be one of "class", "shared", None; received \'classes\''),
-        ({"context_tokens": 0}, "context_tokens must be an integer of at least 1, received 0"),
-        (
-            {"context_tokens": 80},
-            r"class_names\[\d\]='.*' is too long: .* shorten the name, the template or the context",
-        ),
+        ({"context_tokens": 0}, "context_tokens must be an integer from 1 to 74, received 0"),
+        ({"context_tokens": 3_000_000}, "context_tokens must be an integer from 1 to 74, received 3000000"),
+        ({"context_tokens": 75}, "context_tokens must be an integer from 1 to 74, received 75"),
+        ({"context_tokens": 74}, r"class_names\[\d\]='.*' is too long: .* shorten the name or context_tokens"),
         ({"context_position": "start"}, 'context_position must be one of "end", "middle", "front"; received \'start\''),
         ({"context_init": " "}, "context_init must be words such as \"a video of\", or None, received ' '"),
-        ({"context_init": LONG}, r"is too long: .* shorten the name, the template or the context"),
+        ({"context_init": 3}, 'context_init must be words such as "a video of", or None, received 3'),
+        ({"context_init": "a <|endoftext|>"}, "context_init must be words of at least one token each, or None, rec"),
+        ({"context_init": LONG}, r"context_init must have at most 74 tokens, .* received 'word .*…'; pass fewer words"),
+        ({"context_init": "extraordinarily1 " * 40}, "context_init must have at most 74 tokens, .*; pass fewer words"),
+        ({"context_init": "word " * 74}, r"class_names\[\d\]='.*' is too long: .* shorten the name or context_init"),
         ({"trains": "prompt"}, 'trains must be one of "prompts", "cls_proj", "all"; received \'prompt\''),
         ({"templates": ("a video",)}, r'templates must be texts with one "\{\}" each, .* received \'a video\''),
         ({"templates": ("{} and {}",)}, r'templates must be texts with one "\{\}" each'),
         ({"templates": ()}, r'templates must be at least one text with "\{\}", received \(\)'),
         ({"templates": None}, r'templates must be texts with one "\{\}" each, .* received None'),
-        ({"templates": (LONG + "{}",), "context": None}, r"class_names\[\d\]='.*' is too long: .* the template"),
+        ({"templates": (LONG + "{}",), "context": None}, r"class_names\[\d\]='.*' is too long: .* or a template"),
         ({"num_frames": 3}, 'must be num_frames=3, received 4; score views .* or pass long_clips="groups"'),
         ({"num_frames": 8}, "must be num_frames=8, received 4; score views"),
         ({"num_frames": 3, "long_clips": "groups"}, "must be a multiple of num_frames=3, .* received 4"),
@@ -100,6 +119,7 @@ def test_a_name_that_needs_ftfy(model, monkeypatch):
         ({"text_heads": 3}, "text_heads must be a divisor of text_dim=8, received 3"),
         ({"text_depth": 0}, "text_depth must be an integer of at least 1, received 0"),
         ({"mlp_ratio": 0}, "mlp_ratio must be a number above 0, received 0"),
+        ({"mlp_ratio": 0.001}, "mlp_ratio must be a number that gives 12 channels at least one hidden unit, "),
         ({"projection_dim": 0}, "projection_dim must be an integer of at least 1, received 0"),
         ({"weights": "ssv2"}, "weights='ssv2' is not published for VitaCLIPB. Use one of 'k400', 'clip'"),
     ],

@@ -132,3 +132,14 @@ def test_weights_of_the_same_names_in_another_order(tmp_path):
     other.load_weights(tmp_path / "right.weights.h5")
     np.testing.assert_allclose(other.predict(noise(), verbose=0), right[:, order], atol=1e-4)
     assert np.abs(right[:, 1] - right[:, 2]).min() > 1e-2
+
+
+def test_a_part_of_a_model_whose_prompts_train(tmp_path):
+    model = made()
+    part = keras.Model(model.input, model.get_layer("norm").output)
+    part.save(tmp_path / "part.keras")
+    again = keras.saving.load_model(tmp_path / "part.keras")
+    np.testing.assert_array_equal(again.predict(noise(1), verbose=0), part.predict(noise(1), verbose=0))
+    again.trainable = True
+    count = len(part.trainable_weights)
+    assert len(again.trainable_weights) == len(keras.models.clone_model(part).trainable_weights) == count > 0

@@ -106,3 +106,14 @@ def test_another_classifier_has_the_quantized_tower(context):
     same = keras.ops.convert_to_numpy(model.classifier.ctx), keras.ops.convert_to_numpy(swapped.classifier.ctx)
     assert np.array_equal(*same) == (context == "shared")
     assert logits(swapped).shape == (2, 5) and np.isfinite(logits(swapped)).all()
+
+
+def test_a_map_of_policies(tmp_path):
+    """It is handed to both towers, as to the layers of other architectures."""
+    default = keras.dtype_policies.DTypePolicy("mixed_bfloat16")
+    model = made(dtype=keras.dtype_policies.DTypePolicyMap(default_policy=default))
+    assert model.classifier.textual.blocks[0].c_fc.compute_dtype == "bfloat16"
+    assert model.get_layer("block1").fc1.compute_dtype == "bfloat16"
+    np.testing.assert_array_equal(logits(model), logits(made(dtype="mixed_bfloat16")))
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(logits(keras.saving.load_model(tmp_path / "model.keras")), logits(model))

@@ -188,6 +188,16 @@ def test_a_context_that_starts_from_words(phrase):
     assert (texts.suffix_ids == tokens[:, 1 + count :]).all()
 
 
+def test_spaces_around_the_words_of_a_context_take_nothing_from_names():
+    names = arguments("global_front")["class_names"]
+    plain = texts_with_context(names, 3, "end", "a video of")
+    for words in (" a video of", "a video of ", "a  video of", "a_video_ of", "a\tvideo of\n"):
+        texts = texts_with_context(names, 3, "end", words)
+        assert texts.words == plain.words == (320, 1455, 539)
+        np.testing.assert_array_equal(texts.ids, plain.ids)
+        np.testing.assert_array_equal(texts.suffix_ids, plain.suffix_ids)
+
+
 def test_zero_shot():
     data, settings = expected("zeroshot_templates"), config("zeroshot_templates")["zeroshot"]
     supervised = model_of("zeroshot_templates")

@@ -94,11 +94,18 @@ def reference():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_model_starts_from_clip(reference, layout, tmp_path):
-    """All that CLIP has is loaded, in float32; the names of what it does not have are told, and nothing warns."""
+    """All that CLIP has is loaded, in float32; the names of what it does not have are told, and only what stays random
+    of CLIP itself warns.
+    """
     path = write(LAYOUTS[layout](reference), tmp_path / layout)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         model = build(weights=path)
+    told = [str(warning.message) for warning in caught]
+    assert len(told) == ("vision" in layout)
+    if told:
+        absent = "text tower and projection" if "without" in layout else "text tower"
+        assert f"random weights for its {absent}, and scores mean nothing before it is trained" in told[0]
     start = arrays(start_state(reference))
     if "vision" in layout:
         start = {name: array for name, array in start.items() if name.startswith("visual.")}
@@ -111,12 +118,40 @@ def test_a_model_starts_from_clip(reference, layout, tmp_path):
         assert state[name].dtype == "float32"
         np.testing.assert_array_equal(state[name], array, name)
     before = build().state()
-    left = kvf.load_weights(model, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        left = kvf.load_weights(model, path)
     assert sorted(left) == sorted(name for name in before if name not in start and name != "text_features")
     if "vision" not in layout:
         assert all(NOT_OF_CLIP.search(name) for name in left)
         assert {"visual.time_embed", "visual.global_prompts", "prompt_learner.ctx"} <= set(left)
         assert {"visual.blocks.1.cls_proj.bias", "visual.blocks.0.summary_ln.weight"} <= set(left)
+
+
+def test_the_vision_tower_alone_is_no_start_of_what_never_trains(reference, tmp_path):
+    """Without a context texts are those of the tower, which stays random unless all trains."""
+    path = write(vision_alone(reference), tmp_path / "vision.pth")
+    for options in ({"prompts": ()}, {}):
+        with pytest.raises(WeightsFileError, match=r"vision\.pth: .* context=None .* both towers; .* text_depth=None"):
+            build(weights=path, context=None, **options)
+    for options in ({"context": None, "trains": "all"}, {"text_depth": None}):
+        with pytest.warns(UserWarning, match="random weights"):
+            build(weights=path, **options)
+
+
+def test_a_context_in_a_file_of_clip_is_loaded(reference):
+    """A context that is to start from words too; one of another kind is told of."""
+    context = np.random.default_rng(0).normal(size=(3, 8)).astype("float32")
+    whole = arrays(start_state(reference))
+    for state in (whole, {name: array for name, array in whole.items() if not name.startswith("textual.")}):
+        model = build(context_init="a video of")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert "prompt_learner.ctx" not in model.load_state({**state, "prompt_learner.ctx": context})
+            np.testing.assert_array_equal(model.state()["prompt_learner.ctx"], context)
+            for odd in (context, np.ones((), "float32")):
+                with pytest.raises(WeightsFileError, match="is of context='.*' and the model of context='class'"):
+                    build().load_state({**state, "prompt_learner.ctx": odd})
 
 
 def test_a_context_of_words_starts_from_the_vectors_of_the_file(reference, tmp_path):
@@ -206,6 +241,17 @@ def test_a_checkpoint_of_zero_shot_training_scores_any_names():
         if key != "text_features":
             np.testing.assert_array_equal(array, state[key], key)
     assert model.text_features.shape[0] == 2
+
+
+@pytest.mark.parametrize("argument", ["class_names", "labels"])
+def test_names_of_another_number_than_those_of_a_file(argument, tmp_path):
+    """Both arguments do the same; of as many classes as the file has, its activation is taken too."""
+    build(context=None, classifier_activation="sigmoid").save(tmp_path / "three.keras")
+    for names, activation in ((["a cat", "a dog"], "softmax"), (["a cat", "a dog", "a horse"], "sigmoid")):
+        changes = {"class_names": None, argument: names, "context": None}
+        model = build(weights=tmp_path / "three.keras", **changes)
+        assert model.labels == tuple(names) and model.output_shape == (None, len(names))
+        assert model.classifier.activation.__name__ == activation
 
 
 # === What is published ===
