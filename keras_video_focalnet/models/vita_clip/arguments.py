@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -61,8 +62,9 @@ def _named(argument):
     """Errors of labels name the argument that the user gave."""
     try:
         yield
-    except ValueError as error:
-        raise type(error)(str(error).replace("labels", argument, 1)) from error
+    except (ValueError, FileNotFoundError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(re.sub(r"^labels(?=[= ])", argument, str(error))) from error
 
 
 def check_prompts(prompts: Any) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What Vita-CLIP cannot be built of, given or loaded: each error names the argument, the value and the remedy."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,23 @@ def test_names(model, names, message):
     ):
         with pytest.raises(ValueError, match=message):
             use()
+
+
+def test_files_that_hold_no_names(model, tmp_path, monkeypatch):
+    """Each tells of the argument that was given, and of the file by its name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin.txt").write_bytes("a cat\ncafé\n".encode("latin-1"))
+    (tmp_path / "labels").write_text("")
+    for given, kind, message in (
+        ("latin.txt", ValueError, r"^class_names='latin\.txt' is not text in UTF-8 .* and save it as UTF-8"),
+        (Path("none.txt"), FileNotFoundError, r"^class_names='none\.txt': there is no such file; pass a text file"),
+        ("labels", ValueError, "^class_names='labels' holds no class names; write one name a line"),
+        ("run.keras", ValueError, "^class_names='run.keras' is no known data set and no file"),
+        (tmp_path, ValueError, r"^class_names='.*' is a folder .*, or open_model\('.*'\)\.labels\.$"),
+    ):
+        for use in (lambda given=given: build(class_names=given), lambda given=given: model.set_class_names(given)):
+            with pytest.raises(kind, match=message):
+                use()
 
 
 def test_a_name_that_needs_ftfy(model, monkeypatch):
