@@ -113,6 +113,16 @@ def what_holds_no_names(path: str | os.PathLike) -> str | None:
     return "model" if os.fspath(path).lower().endswith(_MODELS) else None
 
 
+def plain_name(name: str) -> str:
+    """A class name without what says the same in all spellings: case, underscores, and how many spaces there are.
+
+    Example:
+        >>> plain_name("Opening_a  door")
+        'opening a door'
+    """
+    return " ".join(name.replace("_", " ").split()).lower()
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_.-]", "", name).lower()
 
