@@ -93,6 +93,44 @@ def test_a_model_that_is_told_its_own_names_keeps_what_it_learned(folder, files)
     assert with_names(model, list(LEARNED)) is model
 
 
+def test_names_in_another_order_and_some_of_them_keep_what_was_learned(folder, files):
+    """Of a saved model and of a checkpoint alike, however names are spelled; the scores of all are the same ones."""
+    path, checkpoint = folder / "green.mp4", ("--model", "small-vita-clip", "--weights", files / "checkpoint.pth")
+    model = open_model(files / "saved.keras")
+    given = of(model, path).expected
+    for names in (LEARNED[::-1], ("CLOSING_a door", LEARNED[0]), (LEARNED[2],)):
+        learned = {name: given[name.replace("_", " ").lower()] for name in names}
+        wanted = pytest.approx({name: share / sum(learned.values()) for name, share in learned.items()}, abs=1e-5)
+        for options in (checkpoint, ("--model", files / "saved.keras")):
+            assert scores(path, *options, "--classes", ",".join(names)) == wanted
+    built = build_for_names("small-vita-clip", LEARNED[1:], files / "checkpoint.pth")
+    assert built.context == "class" and built.labels == LEARNED[1:]
+    np.testing.assert_array_equal(built.classifier.ctx, np.asarray(model.classifier.ctx)[1:])
+
+
+def told(*arguments):
+    """What `predict` warns of."""
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always", UserWarning)
+        assert invoke("predict", *arguments).exit_code == 0
+    return [str(warning.message) for warning in given if warning.category is UserWarning]
+
+
+def test_what_is_told_of_a_learned_context(folder, files):
+    """That it is of other names, once; or that a file of weights does not tell where it stands."""
+    checkpoint = (folder / "red.mp4", "--model", "small-vita-clip", "--weights", files / "checkpoint.pth", "--classes")
+    saved = (folder / "red.mp4", "--model", files / "saved.keras", "--classes")
+    lost = (
+        "the learned context is of other class names: the names are scored by their texts alone. Pass none but names "
+        "that it was trained for, in any order, to score with it."
+    )
+    for options in (checkpoint, saved):
+        assert told(*options, f"{LEARNED[0]},a cat") == [lost]
+    (assumed,) = told(*checkpoint, ",".join(LEARNED))
+    assert assumed.startswith("the weights do not tell where the learned context stands, and it is taken to stand befo")
+    assert told(*saved, ",".join(LEARNED[:2])) == []
+
+
 def test_names_of_a_data_set(folder, files):
     given = scores(folder / "red.mp4", "--model", files / "saved.keras", "--classes", "k400")
     assert sorted(given) == sorted(load_labels("k400"))
@@ -116,8 +154,7 @@ def test_a_checkpoint_tells_its_options(files, tmp_path):
     options = {"context": "shared", "context_tokens": 5, "prompts": ("local",), "num_frames": 2}
     model = VitaCLIP(LEARNED, **{**SIZES, "input_shape": (2, 32, 32, 3), **options})
     write_safetensors(tmp_path / "shared.safetensors", model.state())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with pytest.warns(UserWarning, match="do not tell where the learned context stands"):
         built = build_for_names("small-vita-clip", OTHERS, tmp_path / "shared.safetensors")
     assert {name: getattr(built, name) for name in options} == options and built.labels == OTHERS
     assert built.input_shape == (None, 2, 32, 32, 3)
