@@ -25,6 +25,7 @@ from keras_video_focalnet.models.vita_clip.arguments import (
     check_names,
     check_prompts,
     check_templates,
+    check_uses,
     check_words,
 )
 from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, plain_texts
@@ -76,7 +77,7 @@ class VitaCLIP(VideoClassifier):
         context_tokens: int, how many vectors.
         context_position: `"end"` (before the name), `"middle"` or `"front"` (behind it).
         context_init: words that shared vectors start from, one each, or None.
-        templates: without a context, texts with `{}` for the name, whose features are averaged.
+        templates: without a context alone, texts with `{}` for the name, whose features are averaged.
         trains: `"prompts"`, `"cls_proj"` for the projection of class tokens besides, which the paper's Figure 2 has, or
             `"all"`.
         patch_size: int, side of a patch.
@@ -183,6 +184,7 @@ class VitaCLIP(VideoClassifier):
         if text_depth is None:
             context = None
         if include_top:
+            check_uses(context, context_init, templates)
             labels, classes = check_names(class_names, labels, classes, context, text_depth)
             class_names = labels
         shape = self.check_shape(locals())
@@ -377,8 +379,9 @@ class VitaCLIP(VideoClassifier):
         places = places_of(labels, self.labels)
         stays = templates is None and (self._head.shares_context or places is not None)
         changes = {} if templates is None else {"templates": check_templates(templates)}
-        context = self.context if stays else None
-        model = self.rebuild(classes=classes, labels=labels, context=context, **changes)
+        if not stays:
+            changes |= {"context": None, "context_init": None}
+        model = self.rebuild(classes=classes, labels=labels, **changes)
         take_weights(model, (layer for layer in self.layers if layer is not self._head))
         copy_texts(self._head, model.classifier, places if stays else None)
         return model

@@ -106,6 +106,14 @@ def test_a_name_that_needs_ftfy(model, monkeypatch):
         ({"templates": ()}, r'templates must be at least one text with "\{\}", received \(\)'),
         ({"templates": None}, r'templates must be texts with one "\{\}" each, .* received None'),
         ({"templates": (LONG + "{}",), "context": None}, r"class_names\[\d\]='.*' is too long: .* the template"),
+        (
+            {"templates": ("a video of {}.",)},
+            r"templates=\('a video of \{\}\.',\) are for names without a learned context, and context='class' .*None",
+        ),
+        (
+            {"context_init": "a video of", "context": None},
+            "context_init='a video of' is what .*; leave it out, or pass",
+        ),
         ({"num_frames": 3}, 'must be num_frames=3, received 4; score views .* or pass long_clips="groups"'),
         ({"num_frames": 8}, "must be num_frames=8, received 4; score views"),
         ({"num_frames": 3, "long_clips": "groups"}, "must be a multiple of num_frames=3, .* received 4"),

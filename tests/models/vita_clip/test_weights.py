@@ -87,6 +87,10 @@ def write(state, path):
     return path
 
 
+# What is told of a model that has more than CLIP.
+START = "the weights are CLIP's, which has no prompts and no learned context"
+
+
 @pytest.fixture(scope="module")
 def reference():
     return rendering()
@@ -94,10 +98,11 @@ def reference():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_model_starts_from_clip(reference, layout, tmp_path):
-    """All that CLIP has is loaded, in float32; the names of what it does not have are told, and nothing warns."""
+    """All that CLIP has is loaded, in float32; the names of what it does not have are told, and nothing else warns."""
     path = write(LAYOUTS[layout](reference), tmp_path / layout)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", START)
         model = build(weights=path)
     start = arrays(start_state(reference))
     if "vision" in layout:
@@ -117,6 +122,28 @@ def test_a_model_starts_from_clip(reference, layout, tmp_path):
         assert all(NOT_OF_CLIP.search(name) for name in left)
         assert {"visual.time_embed", "visual.global_prompts", "prompt_learner.ctx"} <= set(left)
         assert {"visual.blocks.1.cls_proj.bias", "visual.blocks.0.summary_ln.weight"} <= set(left)
+
+
+def test_what_is_random_beside_clip_is_told_of(reference, tmp_path):
+    """Once for a model, and not where nothing is random."""
+    path = write(hugging_face_state(reference), tmp_path / "clip.safetensors")
+    for options, what in (
+        ({}, "prompts and no learned context"),
+        ({"context": None}, "prompts"),
+        ({"context_init": "a video of"}, "prompts"),
+        ({"prompts": ()}, "learned context"),
+        ({"include_top": False, "class_names": None}, "prompts"),
+    ):
+        with pytest.warns(UserWarning) as told:
+            build(weights=path, **options)
+        (message,) = [str(warning.message) for warning in told]
+        assert message.startswith(
+            f"the weights are CLIP's, which has no {what}: the model's are random, a start for tr"
+        )
+        assert message.endswith("To score without training build it with prompts=() and context=None.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(weights=path, prompts=(), context=None)
 
 
 def test_a_context_of_words_starts_from_the_vectors_of_the_file(reference, tmp_path):
@@ -235,6 +262,7 @@ def test_clip_of_the_hub(reference, hub, tmp_path, monkeypatch, weights, file):
     hub.publish(REPOSITORY, {"tf_model.h5": b"x", "config.json": b"{}", file: path.read_bytes()})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", START)
         model = build(weights=weights)
     assert model.input_shape == (None, 4, 32, 32, 3) and model.labels == NAMES
     np.testing.assert_array_equal(model.state()["visual.proj"], reference.visual.proj.detach().numpy())
