@@ -3,7 +3,7 @@
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 
@@ -60,7 +60,7 @@ def load_labels(source: str | os.PathLike | Iterable[str]) -> list[str]:
 
     Raises:
         ValueError: `source` is neither a known name nor a file, or it is not text in UTF-8, has no names, a blank line
-            between names, or a name that is not a string.
+            between names, or a name that is not a string; or it is a set, which has no order.
         FileNotFoundError: There is no file at a path that is given as a `pathlib.Path`.
 
     Example:
@@ -79,6 +79,10 @@ def load_labels(source: str | os.PathLike | Iterable[str]) -> list[str]:
         return _read(pathlib.Path(source))
     if isinstance(source, os.PathLike):
         return _read(pathlib.Path(source))
+    if isinstance(source, Set):
+        raise ValueError(
+            "labels is a set, whose order may be another in the next process; pass a list in the order of the classes."
+        )
     names = list(source)
     if not names:
         raise ValueError("labels is an empty list; pass one name a class.")

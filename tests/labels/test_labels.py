@@ -115,6 +115,13 @@ def test_errors_tell_the_remedy(tmp_path):
             load_labels(source)
     with pytest.raises(ValueError, match="labels is an empty list"):
         load_labels([])
+    for unordered in ({"cat", "dog"}, frozenset({"cat"})):
+        with pytest.raises(
+            ValueError, match="labels is a set, whose order .*; pass a list in the order of the classes"
+        ):
+            load_labels(unordered)
+    # A dict has an order, and so have its keys.
+    assert load_labels({"cat": 0, "dog": 1}) == ["cat", "dog"]
     with pytest.raises(ValueError, match="labels must hold strings, received 3 in it"):
         load_labels(["cat", 3])
 
