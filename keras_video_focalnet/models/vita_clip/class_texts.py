@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, encode, shown, tokenize
+from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, encode, is_plain, shown, tokenize
 from keras_video_focalnet.utils.checks import fail
 
 POSITIONS = ("end", "middle", "front")
@@ -90,6 +90,12 @@ def _readable(name):
 def _tokenized(texts, names):
     try:
         return tokenize(texts)
+    except ImportError as error:
+        # It may be of what stands around the names.
+        place = next((place for place, name in enumerate(names) if not is_plain(name)), None)
+        if place is None:
+            raise
+        raise ImportError(f"class_names[{place}]={shown(names[place])}: {error}") from error
     except ValueError as error:
         longest = max(range(len(texts)), key=lambda place: len(encode(texts[place])))
         raise ValueError(

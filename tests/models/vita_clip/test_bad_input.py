@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_video_focalnet as kvf
-from keras_video_focalnet.models.vita_clip import zero_shot
+from keras_video_focalnet.models.vita_clip import VitaCLIP, zero_shot
 from keras_video_focalnet.weights.errors import WeightsFileError
 from tests.models.vita_clip.models import NAMES, SMALL, build
 
@@ -31,6 +31,7 @@ NO_NAMES = [
     ("nowhere.txt", r"class_names='nowhere\.txt' is no known data set and no file; pass \"k400\", .*a path or a list"),
     (3, "class_names must be a list of names, the name of a data set or a file, received 3"),
     (["a door", 3], "class_names must hold strings, received 3 in it; pass one name a class"),
+    ({"a door", "a cat"}, "class_names is a set, whose order .*; pass a list in the order of the classes"),
     (["a door", " "], "class_names must be names that say something, received ' '"),
     (["a door", "A  door"], "class_names has 'a door' twice, at last as 'A  door', .*name each once"),
     (["a_door", "a door"], "class_names has 'a_door' twice, at last as 'a door', .*name each once"),
@@ -70,14 +71,14 @@ def test_files_that_hold_no_names(model, tmp_path, monkeypatch):
 
 def test_a_name_that_needs_ftfy(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "ftfy", None)
-    for use in (
-        lambda: build(class_names=["café"]),
-        lambda: model.set_class_names(["rock & roll"]),
-        lambda: zero_shot(model, CLIPS, ["a cat"], templates=["a vidéo of {}"]),
+    for use, start in (
+        (lambda: build(class_names=["a cat", "café"]), r"^class_names\[1\]='café': T"),
+        (lambda: model.set_class_names(["rock & roll"]), r"^class_names\[0\]='rock & roll': T"),
+        (lambda: VitaCLIP.check_class_names(["rock & roll"]), r"^class_names\[0\]='rock & roll': T"),
+        (lambda: zero_shot(model, CLIPS, ["a cat"], templates=["a vidéo of {}"]), "^T"),
     ):
-        with pytest.raises(
-            ImportError, match=r"The text '.*', which is not printable ASCII.*keras-video-focalnet\[text"
-        ):
+        message = rf"{start}he text '.*', which is not printable ASCII.*keras-video-focalnet\[text"
+        with pytest.raises(ImportError, match=message):
             use()
     assert zero_shot(model, CLIPS, ["a cat", "a dog"]).shape == (1, 2)
 
