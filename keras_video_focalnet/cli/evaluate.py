@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either, named_classes
+from keras_video_focalnet.cli.class_names import named_classes
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either
 from keras_video_focalnet.data.broken import NAMED
 
 HELP = """Evaluate a model on labelled videos.

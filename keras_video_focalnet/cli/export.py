@@ -5,7 +5,8 @@ import json
 import click
 
 from keras_video_focalnet.cli.backend import NOISE, error_stream_held_back
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, check_options, load_named, named_classes
+from keras_video_focalnet.cli.class_names import named_classes
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, check_options, load_named
 from keras_video_focalnet.exporting.formats import FORMATS
 
 PRECISIONS = tuple(dict.fromkeys(name for entry in FORMATS.values() for name in entry.tolerances))
@@ -44,7 +45,7 @@ def export(
     """
     check_options(model, weights, class_names, labels)
     try:
-        network, _, _ = load_named(model, weights, class_names)
+        network, _, _ = load_named(model, weights, class_names, labels)
         from keras_video_focalnet.exporting.export import export as write
 
         with error_stream_held_back(NOISE):

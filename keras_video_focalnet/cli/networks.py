@@ -6,8 +6,8 @@ import os
 import click
 
 from keras_video_focalnet.cli.backend import NOISE, error_stream_held_back
+from keras_video_focalnet.cli.class_names import read_labels, refuse_no_names, refuse_other_labels
 from keras_video_focalnet.data.clip_rule import clip_rule
-from keras_video_focalnet.labels import DATA_SETS, find_data_set, load_labels
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.utils.checks import did_you_mean
 from keras_video_focalnet.weights.addresses import without_secret
@@ -41,38 +41,6 @@ class ModelNames(click.ParamType):
     def get_metavar(self, param, ctx=None):
         """What stands in the help."""
         return "NAME|PATH"
-
-
-def _read_names(context, parameter, values):
-    """The names that `--classes` gives: separated by commas, or of data sets and files of names."""
-    names = []
-    for value in values:
-        path = os.path.expanduser(value)
-        if os.path.isfile(path) or path.lower().endswith(".txt") or _is_data_set(value):
-            try:
-                names += load_labels(path)
-            except (OSError, ValueError) as error:
-                raise click.BadParameter(str(error).replace("labels=", "", 1), context, parameter) from error
-        else:
-            names += [name.strip() for name in value.split(",")]
-    return names or None
-
-
-def _is_data_set(value):
-    short = find_data_set(value)
-    return short is not None and DATA_SETS[short].file is not None
-
-
-named_classes = click.option(
-    "--classes",
-    "class_names",
-    multiple=True,
-    callback=_read_names,
-    metavar="NAMES|PATH",
-    help="What to look for, as names separated by commas, a data set (k400, ...), or a text file with one name a line; "
-    "may be repeated. For models that compare clips with any names.",
-)
-"""The option `--classes` of the commands that take a model."""
 
 
 def default_weights(model, class_names=None):
@@ -126,11 +94,6 @@ def build(model, **arguments):
 
 def load_network(model, weights, option="--weights", class_names=None):
     """Build or load the model that the options name; `option` is the one that names its file, if it comes of one."""
-    if weights.lower() == "none":
-        raise ValueError(
-            "--weights none would classify with random weights, which says nothing about the video; pass published "
-            f"weights (see `video-focalnet models`) or a file{_or_names(model)}."
-        )
     from keras_video_focalnet.cli.backend import import_keras
 
     import_keras()
@@ -157,11 +120,19 @@ def load_network(model, weights, option="--weights", class_names=None):
     return network if class_names is None else with_names(network, class_names)
 
 
-def _or_names(model):
-    """What else would do in place of weights that nobody named."""
-    if model in model_names() and _of_no_classes(registry.find_builder(model)):
-        return ", or --classes to say what the video is compared with"
-    return ""
+def _check_not_random(model, given, weights, class_names):
+    """Refuse to classify with random weights, whether `--weights`, which was `given` or left out, says so or not."""
+    if weights.lower() != "none":
+        return
+    remedy = "pass published weights (see `video-focalnet models`) or a file"
+    of_no_classes = _of_no_classes(registry.find_builder(model))
+    if of_no_classes and class_names is None:
+        names = ", or --classes to say what the video is compared with"
+        remedy += names if given is None else f"{names}, without --weights"
+    elif of_no_classes:
+        remedy = f"leave it out for the weights {of_no_classes[0].name!r}, or {remedy}"
+    what = f"--model {model} without --weights" if given is None else f"--weights {given}"
+    raise ValueError(f"{what} would classify with random weights, which says nothing about the video; {remedy}.")
 
 
 def _built(model, weights, class_names):
@@ -173,11 +144,15 @@ def _built(model, weights, class_names):
     return build_for_names(model, class_names, weights)
 
 
-def load_named(model, weights, class_names=None):
+def load_named(model, weights, class_names=None, labels=None):
     """Build or load what `--model` and `--weights` name, and give it with the name of the model and of the weights."""
     option = "--weights" if model in model_names() else "--model"
+    given = weights
     model, weights = model_and_weights(model, weights, class_names)
-    return load_network(model, weights, option, class_names), model, weights
+    _check_not_random(model, given, weights, class_names)
+    network = load_network(model, weights, option, class_names)
+    refuse_other_labels(network, labels)
+    return network, model, weights
 
 
 def load_either(model, weights, class_names=None, labels=None):
@@ -190,13 +165,13 @@ def load_either(model, weights, class_names=None, labels=None):
     if exported:
         network, weights = load_file(model), model
     else:
-        network, model, weights = load_named(model, weights, class_names)
+        network, model, weights = load_named(model, weights, class_names, labels)
     name = network.name if exported or holds_model(weights) else model
     return network, {"model": name, "weights": without_secret(os.fspath(weights))}
 
 
 def check_options(model, weights, class_names, labels):
-    """Refuse what goes with no exported model, and two ways to say the same."""
+    """Refuse what goes with no exported model, two ways to say the same, and labels out of no file of names."""
     if is_exported(model):
         if weights is not None:
             raise click.UsageError(f"--model {model} has weights of its own; leave out --weights {weights}.")
@@ -207,6 +182,11 @@ def check_options(model, weights, class_names, labels):
             )
     if class_names is not None and labels is not None:
         raise click.UsageError("--classes names the classes already; leave out --labels.")
+    if labels is not None:
+        try:
+            refuse_no_names(os.path.expanduser(labels), labels)
+        except ValueError as error:
+            raise click.UsageError(f"--labels {error}") from error
 
 
 def load_file(model):
@@ -227,7 +207,7 @@ def names_and_origin(network, given=None):
 
     classes = network.contract.classes if hasattr(network, "contract") else network.output_shape[-1]
     if given is not None:
-        names = load_labels(os.path.expanduser(given))
+        names = read_labels(given)
         if len(names) != classes:
             raise ValueError(f"--labels {given}: it has {len(names)} names but the model has {classes} classes.")
         return names, "given"

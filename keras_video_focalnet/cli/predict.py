@@ -9,12 +9,12 @@ import sys
 
 import click
 
+from keras_video_focalnet.cli.class_names import named_classes
 from keras_video_focalnet.cli.networks import (
     MODEL,
     ModelNames,
     clip_size,
     load_either,
-    named_classes,
     names_and_origin,
     resize_rule,
     scores_of,

@@ -2,8 +2,9 @@
 
 import click
 
+from keras_video_focalnet.cli.class_names import named_classes
 from keras_video_focalnet.cli.libraries import job_of_a_command, library_options, ray_address, tell
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, check_options, is_exported, load_named, named_classes
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, check_options, is_exported, load_named
 
 
 @click.command()
@@ -48,7 +49,7 @@ def _network(model, weights, class_names, labels):
     """The model that the options name; of an exported file that gives features too."""
     check_options(model, weights, class_names, labels)
     if not is_exported(model):
-        return load_named(model, weights, class_names)[0]
+        return load_named(model, weights, class_names, labels)[0]
     from keras_video_focalnet.exporting.runtime import load_exported
 
     return load_exported(model)

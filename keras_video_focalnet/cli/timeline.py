@@ -4,7 +4,8 @@ import json
 
 import click
 
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either, named_classes, names_and_origin
+from keras_video_focalnet.cli.class_names import named_classes
+from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either, names_and_origin
 
 # FFmpeg's drivers of cameras.
 DEVICES = ("v4l2", "avfoundation", "dshow")

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 
@@ -59,8 +59,8 @@ def load_labels(source: str | os.PathLike | Iterable[str]) -> list[str]:
         The names, one a class.
 
     Raises:
-        ValueError: `source` is neither a known name nor a file, or it has no names, a blank line between names, or a
-            name that is not a string.
+        ValueError: `source` is neither a known name nor a file, or it is not text in UTF-8, has no names, a blank line
+            between names, or a name that is not a string; or it is a set, which has no order.
         FileNotFoundError: There is no file at a path that is given as a `pathlib.Path`.
 
     Example:
@@ -79,6 +79,10 @@ def load_labels(source: str | os.PathLike | Iterable[str]) -> list[str]:
         return _read(pathlib.Path(source))
     if isinstance(source, os.PathLike):
         return _read(pathlib.Path(source))
+    if isinstance(source, Set):
+        raise ValueError(
+            "labels is a set, whose order may be another in the next process; pass a list in the order of the classes."
+        )
     names = list(source)
     if not names:
         raise ValueError("labels is an empty list; pass one name a class.")
@@ -106,24 +110,51 @@ def data_set_with(classes: int) -> str | None:
     return next((short for short, data_set in DATA_SETS.items() if data_set.file and data_set.classes == classes), None)
 
 
+def what_holds_no_names(path: str | os.PathLike) -> str | None:
+    """Tell that a path is a `"folder"` or a `"model"` (by its ending), which no names are read from; else None."""
+    if os.path.isdir(path):
+        return "folder"
+    return "model" if os.fspath(path).lower().endswith(_MODELS) else None
+
+
+def plain_name(name: str) -> str:
+    """A class name without what says the same in all spellings: case, underscores, and how many spaces there are.
+
+    Example:
+        >>> plain_name("Opening_a  door")
+        'opening a door'
+    """
+    return " ".join(name.replace("_", " ").split()).lower()
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_.-]", "", name).lower()
 
 
 def _read(path: pathlib.Path) -> list[str]:
     """Read the names of a text file, line by line."""
-    if path.is_dir() or path.suffix.lower() in _MODELS:
+    kind = what_holds_no_names(path)
+    if kind is not None:
         raise ValueError(
-            f"labels={str(path)!r} is a {'folder' if path.is_dir() else 'model'} and no text file with one name a "
-            f"line; of a training run pass its labels.txt, or labels=open_model({str(path)!r})."
+            f"labels={str(path)!r} is a {kind} and no text file with one name a line; of a training run pass its "
+            f"labels.txt, or open_model({str(path)!r}).labels."
         )
     if not path.is_file():
         raise FileNotFoundError(f"labels={str(path)!r}: there is no such file; pass a text file with one name a line.")
     # Windows editors write a byte order mark, which is not part of the first name.
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"labels={str(path)!r} is not text in UTF-8 ({error.reason} at byte {error.start}); pass a text file with "
+            "one name a line, and save it as UTF-8."
+        ) from error
+    names = [line.strip() for line in text.rstrip().splitlines()]
     if not names:
-        raise ValueError(f"{path} holds no class names; write one name a line.")
+        raise ValueError(f"labels={str(path)!r} holds no class names; write one name a line.")
     if "" in names:
         line = names.index("") + 1
-        raise ValueError(f"{path} has a blank line {line}, which would shift the classes after it; remove or name it.")
+        raise ValueError(
+            f"labels={str(path)!r} has a blank line {line}, which would shift the classes after it; remove or name it."
+        )
     return names

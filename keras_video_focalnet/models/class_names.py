@@ -49,6 +49,19 @@ class ToldByNames(keras.Model):
         """
         raise ValueError(_of_its_own(f"the model {self.name!r}"))
 
+    def told_names(self, names: Names) -> Any:
+        """As `set_class_names`, and warns where what was learned for the model's own names is of no use for others."""
+        return self.set_class_names(names)
+
+    def with_learned(self, state: Mapping[str, Any], labels: Sequence[str] | None) -> Any:
+        """Give a model of `arguments_for_names` whatever its weights learned for its names beside other ones.
+
+        Args:
+            state: The weights, by the reference's names.
+            labels: The names that the weights were trained for, or None where they do not say it.
+        """
+        return self
+
 
 def build_for_names(name: str, names: Names, weights: str | os.PathLike) -> keras.Model:
     """Build a model of weights that scores clips against names, without any training.
@@ -71,7 +84,8 @@ def build_for_names(name: str, names: Names, weights: str | os.PathLike) -> kera
     names = architecture.check_class_names(names)
     opened = open_weights(weights, layout_of(builder.name))
     arguments = architecture.arguments_for_names(names, opened.state, opened.labels)
-    return family.function(builder)(weights=weights, **arguments)
+    model = family.function(builder)(weights=weights, **arguments)
+    return model.with_learned(opened.state, opened.labels)
 
 
 def with_names(model: keras.Model, names: Names) -> keras.Model:
@@ -83,7 +97,7 @@ def with_names(model: keras.Model, names: Names) -> keras.Model:
     if not (isinstance(model, ToldByNames) and model.takes_class_names()):
         raise ValueError(_of_its_own(f"the model {model.name!r}"))
     names = model.check_class_names(names)
-    return model if names == model.labels else model.set_class_names(names)
+    return model if names == model.labels else model.told_names(names)
 
 
 def _of_its_own(what):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from keras_video_focalnet.training.recipe import FINETUNE, RENAMED, Recipe, get_
 from keras_video_focalnet.utils.deprecation import rename_keys
 from keras_video_focalnet.utils.files import atomic_write
 from keras_video_focalnet.weights.addresses import is_address, without_any_secret, without_secret
+from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.formats import is_path
 from keras_video_focalnet.weights.run_folder import trained_shape
 
@@ -272,9 +274,16 @@ def build_model(config: Mapping[str, Any], recipe: Recipe, class_names: Iterable
     family, builder = registry.find_family(config["model"]), registry.find_builder(config["model"])
     try:
         with warnings.catch_warnings():
-            # A new classifier is what the model is built for.
-            warnings.filterwarnings("ignore", ".*the classifier keeps its random weights", UserWarning)
+            # A new classifier is what the model is built for, and so are prompts that begin at random.
+            for message in (".*the classifier keeps its random weights", "the weights are CLIP's, which has no"):
+                warnings.filterwarnings("ignore", message, UserWarning)
             return family.function(builder)(weights=weights, **options)
+    except WeightsFileError as error:
+        if not re.search("input_shape|num_frames", str(error)):
+            raise
+        raise WeightsFileError(
+            f"{error} In training the recipe has the frames and side of a clip, as num_frames and size: --set size=N."
+        ) from error
     except TypeError as error:
         # Not every architecture has stochastic depth.
         name = config["recipe"] or "given"

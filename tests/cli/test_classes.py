@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -43,6 +44,8 @@ def files(tmp_path_factory, original):
     model.load_state(read_state_dict(folder / "checkpoint.pth"))
     model.save(folder / "saved.keras")
     (folder / "others.txt").write_text("\n".join(OTHERS))
+    (folder / "latin.txt").write_bytes("a cat\ncafé\n".encode("latin-1"))
+    (folder / "folder").mkdir()
     return folder
 
 
@@ -91,6 +94,45 @@ def test_a_model_that_is_told_its_own_names_keeps_what_it_learned(folder, files)
     assert with_names(model, list(LEARNED)) is model
 
 
+def test_names_in_another_order_and_some_of_them_keep_what_was_learned(folder, files):
+    """Of a saved model and of a checkpoint alike, however names are spelled; the scores of all are the same ones."""
+    path, model = folder / "green.mp4", open_model(files / "saved.keras")
+    options = ("--model", "small-vita-clip", "--weights", files / "checkpoint.pth")
+    given = of(model, path)
+    assert scores(path, *options, "--classes", ",".join(LEARNED[::-1])) == given
+    names, rows = ("CLOSING_a door", LEARNED[0]), [1, 0]
+    learned = {name: given.expected[LEARNED[row]] for name, row in zip(names, rows, strict=True)}
+    wanted = pytest.approx({name: share / sum(learned.values()) for name, share in learned.items()}, abs=1e-5)
+    for other in (with_names(model, names), build_for_names("small-vita-clip", names, files / "checkpoint.pth")):
+        assert other.context == "class" and other.labels == names
+        learned = keras.ops.convert_to_numpy(model.classifier.ctx)[rows]
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(other.classifier.ctx), learned)
+        assert of(other, path).expected == wanted
+
+
+def told(function, *arguments):
+    """What a function warns of."""
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always", UserWarning)
+        function(*arguments)
+    return [str(warning.message) for warning in given if warning.category is UserWarning]
+
+
+def test_what_is_told_of_a_learned_context(files):
+    """That it is of other names, once; or that a file of weights does not tell where it stands."""
+    checkpoint = ("small-vita-clip", files / "checkpoint.pth")
+    saved = open_model(files / "saved.keras")
+    lost = (
+        "the learned context is of other class names: the names are scored by their texts alone. Pass none but names "
+        "that it was trained for, in any order, to score with it."
+    )
+    others = (LEARNED[0], "a cat")
+    assert told(build_for_names, checkpoint[0], others, checkpoint[1]) == [lost] == told(with_names, saved, others)
+    (assumed,) = told(build_for_names, checkpoint[0], LEARNED, checkpoint[1])
+    assert assumed.startswith("the weights do not tell where the learned context stands, and it is taken to stand befo")
+    assert told(with_names, saved, LEARNED[:2]) == []
+
+
 def test_names_of_a_data_set(folder, files):
     given = scores(folder / "red.mp4", "--model", files / "saved.keras", "--classes", "k400")
     assert sorted(given) == sorted(load_labels("k400"))
@@ -114,8 +156,7 @@ def test_a_checkpoint_tells_its_options(files, tmp_path):
     options = {"context": "shared", "context_tokens": 5, "prompts": ("local",), "num_frames": 2}
     model = VitaCLIP(LEARNED, **{**SIZES, "input_shape": (2, 32, 32, 3), **options})
     write_safetensors(tmp_path / "shared.safetensors", model.state())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with pytest.warns(UserWarning, match="do not tell where the learned context stands"):
         built = build_for_names("small-vita-clip", OTHERS, tmp_path / "shared.safetensors")
     assert {name: getattr(built, name) for name in options} == options and built.labels == OTHERS
     assert built.input_shape == (None, 2, 32, 32, 3)
@@ -199,9 +240,24 @@ def test_an_export_holds_the_names(files, tmp_path, monkeypatch):
             ["--classes", "x " * 99],
             "… is too long: with its start, its end and what stands around it, it has 101 tokens",
         ),
-        (["--classes", "no_such_file.txt"], "'no_such_file.txt' is no known data set and no file; pass"),
-        ([], "--weights none would classify with random weights, which says nothing about the video; pass published"),
-        ([], ", or --classes to say what the video is compared with."),
+        (["--classes", "no_such_file.txt"], "'no_such_file.txt' is no known data set and no file; pass a data set"),
+        (["--classes", "nofile.csv"], "'nofile.csv' is no known data set and no file; pass a data set (k400, ...)"),
+        (["--classes", "./nothing/here"], "'./nothing/here' is no known data set and no file; pass a data set"),
+        (["--classes", "folder"], "'folder' is a folder and no text file with one name a line; pass such"),
+        (["--classes", "saved.keras"], "'saved.keras' is a model and no text file with one name a line; pass such a"),
+        (["--classes", "imagenet"], "'imagenet' is a data set whose class names are not in the package; pass a data"),
+        (["--classes", "k400,a cat"], "'k400' is a data set among names; pass --classes k400 besides for its names."),
+        (["--classes", "a cat,others.txt"], "'others.txt' is a file among names; pass --classes others.txt besides"),
+        (["--classes", "latin.txt"], "'latin.txt' is not text in UTF-8 (invalid continuation byte at byte 9); pass a"),
+        (["--classes", "checkpoint.pth"], "'checkpoint.pth' is not text in UTF-8"),
+        ([], "--model small-vita-clip without --weights would classify with random weights, which says nothing about"),
+        ([], "pass published weights (see `video-focalnet models`) or a file, or --classes to say what the video is"),
+        (["--weights", "none"], "--weights none would classify with random weights, which says nothing about"),
+        (["--weights", "none"], "or a file, or --classes to say what the video is compared with, without --weights."),
+        (["--weights", "none", "--classes", "a,b"], "the video; leave it out for the weights 'clip', or pass"),
+        (["--model", "saved.keras", "--labels", "saved.keras"], "--labels 'saved.keras' is a model and no text file"),
+        (["--model", "saved.keras", "--labels", "latin.txt"], "--labels 'latin.txt' is not text in UTF-8"),
+        (["--model", "saved.keras", "--labels", "none.txt"], "--labels 'none.txt' is no known data set and no file"),
         (["--weights", "checkpoint.pth"], "--classes must say what the clips are compared with"),
         (["--classes", "a,b", "--labels", "k400"], "--classes names the classes already; leave out --labels."),
     ],
@@ -210,7 +266,50 @@ def test_names_that_do_not_fit(folder, files, monkeypatch, arguments, message):
     monkeypatch.chdir(files)
     result = invoke("predict", folder / "red.mp4", "--model", "small-vita-clip", *arguments)
     assert result.exit_code != 0 and message in " ".join(result.stderr.split()), result.output
-    assert "class_names" not in result.stderr and "Traceback" not in result.stderr
+    assert not any(word in result.stderr for word in ("class_names", "open_model", "Traceback"))
+
+
+def test_one_name_alone(folder, files, monkeypatch):
+    """What the score of one name is worth is told in the words of the command, once, and not as Keras tells it."""
+    monkeypatch.chdir(files)
+    for name, meant in (("a cat", "."), ("k4000", ", did you mean 'k400'?")):
+        with pytest.warns(UserWarning) as told:
+            given = scores(folder / "red.mp4", "--model", "small-vita-clip", "--classes", name)
+        assert given == {name: 1.0}
+        (message,) = [str(warning.message) for warning in told if warning.category is UserWarning]
+        assert message == (
+            f"--classes has {name!r} alone, and the score of a single name is always 1, whatever a video shows; name "
+            f"what else it may show{meant}"
+        )
+
+
+def test_names_of_several_values(folder, files, monkeypatch):
+    """Names and files one after the other; a folder that is called as one of several names is not in its way."""
+    monkeypatch.chdir(files)
+    options = ("--model", "saved.keras", "--classes", "others.txt", "--classes", "folder,a bird/a plane")
+    assert set(scores(folder / "red.mp4", *options)) == {*OTHERS, "folder", "a bird/a plane"}
+
+
+def test_labels_do_not_call_scores_by_other_names(folder, files, tmp_path):
+    """What clips are compared with is the model's texts; a name that is spelled otherwise is the same."""
+    (tmp_path / "same.txt").write_text("Opening_a door\nclosing a door\nhurling (sport)\n")
+    (tmp_path / "other.txt").write_text("\n".join(LEARNED[::-1]))
+    (tmp_path / "list.csv").write_text(f"path,label\n{folder / 'red.mp4'},closing a door\n")
+    model = ("--model", files / "saved.keras", "--labels")
+    assert invoke("predict", folder / "red.mp4", *model, tmp_path / "same.txt").exit_code == 0
+    for command in (
+        ("predict", folder / "red.mp4"),
+        ("timeline", folder / "red.mp4"),
+        ("evaluate", "--data", tmp_path / "list.csv", "--out", tmp_path / "report"),
+        ("score", tmp_path / "list.csv", "--out", tmp_path / "out.parquet"),
+        ("export", "--out", tmp_path / "model.tflite"),
+    ):
+        result = invoke(*command, *model, tmp_path / "other.txt")
+        assert result.exit_code == 1
+        assert result.stderr == (
+            f"Error: --labels {tmp_path / 'other.txt'} would call the scores otherwise, and the model 'vita_clip' "
+            "compares clips with its class names; pass --classes for scores of these names.\n"
+        )
 
 
 def test_models_that_take_no_names(folder, files, colours, tmp_path):

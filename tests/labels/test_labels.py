@@ -100,14 +100,28 @@ def test_errors_tell_the_remedy(tmp_path):
         load_labels(pathlib.Path(tmp_path / "missing.txt"))
     blank = tmp_path / "blank.txt"
     blank.write_text("cat\n\ndog\n")
-    with pytest.raises(ValueError, match=r"blank\.txt has a blank line 2, which would shift"):
+    with pytest.raises(ValueError, match=r"labels='.*blank\.txt' has a blank line 2, which would shift"):
         load_labels(blank)
     empty = tmp_path / "empty.txt"
     empty.write_text("\n\n")
-    with pytest.raises(ValueError, match=r"empty\.txt holds no class names"):
+    with pytest.raises(ValueError, match=r"labels='.*empty\.txt' holds no class names"):
         load_labels(empty)
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("a cat\ncafé\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"labels='.*latin\.txt' is not text in UTF-8 \(.* at byte 9\); .* as UTF-8"):
+        load_labels(latin)
+    for source, kind in ((tmp_path, "folder"), (tmp_path / "saved.KERAS", "model")):
+        with pytest.raises(ValueError, match=rf" is a {kind} and no text file .* its labels\.txt, or open_model\("):
+            load_labels(source)
     with pytest.raises(ValueError, match="labels is an empty list"):
         load_labels([])
+    for unordered in ({"cat", "dog"}, frozenset({"cat"})):
+        with pytest.raises(
+            ValueError, match="labels is a set, whose order .*; pass a list in the order of the classes"
+        ):
+            load_labels(unordered)
+    # A dict has an order, and so have its keys.
+    assert load_labels({"cat": 0, "dog": 1}) == ["cat", "dog"]
     with pytest.raises(ValueError, match="labels must hold strings, received 3 in it"):
         load_labels(["cat", 3])
 

@@ -168,7 +168,7 @@ def test_published_weights_are_fetched_and_named(model, checkpoint, video, tmp_p
     assert scores(result) == pytest.approx(dict(zip(model.labels, map(float, answer), strict=True)), abs=1e-6)
     assert json.loads(result.stdout)[0]["labels"] == "model"
     refused = invoke("predict", "--model", "toy_large", video, code=1)
-    assert "--weights none would classify with random weights" in refused.output
+    assert "--model toy_large without --weights would classify with random weights" in refused.output
 
 
 @pytest.mark.parametrize(

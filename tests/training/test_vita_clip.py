@@ -1,6 +1,8 @@
 """`train` and Vita-CLIP: the names of a data set's classes are its texts, and a run's files are all that it needs."""
 
+import dataclasses
 import shutil
+import warnings
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import keras_video_focalnet as kvf
 from keras_video_focalnet.models.vita_clip.model import VitaCLIPB
 from keras_video_focalnet.weights.errors import WeightsFileError
-from keras_video_focalnet.weights.safetensors_file import read_safetensors
+from keras_video_focalnet.weights.safetensors_file import read_safetensors, write_safetensors
 from tests.clips import encode
 from tests.models.vita_clip.models import SMALL
 
@@ -70,6 +72,22 @@ def test_the_texts_are_the_names_of_the_data_set(run, clips):
     assert (model.embed_dim, model.context, model.trains) == (SMALL["embed_dim"], "class", "prompts")
     np.testing.assert_allclose(scores(model, clips), live_scores(model, clips), atol=1e-5)
     assert (run / "labels.txt").read_text().splitlines() == list(NAMES)
+
+
+@pytest.mark.slow_on("tensorflow", "jax")
+def test_a_start_from_clip(videos, tmp_path):
+    """That prompts are random is what training is for; what does not fit names what the recipe calls it."""
+    from tests.clip_states import openai_state
+    from tests.models.vita_clip.models import arrays, rendering
+
+    write_safetensors(tmp_path / "clip.safetensors", arrays(openai_state(rendering())))
+    options = {**OPTIONS, "weights": tmp_path / "clip.safetensors"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the weights are CLIP's")
+        kvf.train("vita-clip", videos, videos, out=tmp_path / "run", **options)
+    options["recipe"] = dataclasses.replace(RECIPE, size=48)
+    with pytest.raises(WeightsFileError, match=r"such as 32 x 32 pixels\. In training .* and size: --set size=N\."):
+        kvf.train("vita-clip", videos, videos, out=tmp_path / "other", **options)
 
 
 @pytest.mark.slow_on("tensorflow", "jax")

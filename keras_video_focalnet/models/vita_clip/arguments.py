@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,8 @@ from keras_video_focalnet.models.vita_clip.class_texts import check_different, c
 from keras_video_focalnet.utils.checks import check_choice, check_integer, fail
 
 PROMPTS = ("summary", "local", "global")
+# The template of a text that is the name of a class and nothing else.
+NAME_ALONE = ("{}",)
 
 
 def check_names(
@@ -55,8 +58,9 @@ def _named(argument):
     """Errors of labels name the argument that the user gave."""
     try:
         yield
-    except ValueError as error:
-        raise type(error)(str(error).replace("labels", argument, 1)) from error
+    except (ValueError, FileNotFoundError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(re.sub(r"^labels(?=[= ])", argument, str(error))) from error
 
 
 def check_prompts(prompts: Any) -> tuple[str, ...]:
@@ -75,3 +79,17 @@ def check_templates(templates: Any) -> tuple[str, ...]:
     if not given:
         raise fail("templates", 'at least one text with "{}"', templates)
     return tuple(check_template("templates", template) for template in given)
+
+
+def check_uses(context: str | None, context_init: str | None, templates: tuple[str, ...]) -> None:
+    """Refuses words of a context that there is none of, and templates beside a context, which stands in their place."""
+    if context is None and context_init is not None:
+        raise ValueError(
+            f"context_init={context_init!r} is what a learned context starts from, and without a text tower or with "
+            'context=None there is none; leave it out, or pass context="shared".'
+        )
+    if context is not None and templates != NAME_ALONE:
+        raise ValueError(
+            f"templates={templates} are for names without a learned context, and context={context!r} has vectors in "
+            "their place; pass context=None, or leave templates out."
+        )

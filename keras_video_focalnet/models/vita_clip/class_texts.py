@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, END, START, encode, shown, tokenize
+from keras_video_focalnet.models.vita_clip.tokenizer import (
+    CONTEXT_LENGTH,
+    END,
+    START,
+    encode,
+    is_plain,
+    shown,
+    tokenize,
+)
 from keras_video_focalnet.utils.checks import check_integer, fail
 
 POSITIONS = ("end", "middle", "front")
@@ -126,11 +134,14 @@ def check_different(names: Sequence[str], keys: Iterable[Hashable]) -> None:
 
 def _tokenized(texts, names, around):
     """The ids of texts that have a name and something `around` it each, which must all differ."""
-    for name in names:
-        if not encode(_readable(name)):
-            raise fail("class_names", "names that say something", name)
     try:
         rows = tokenize(texts)
+    except ImportError as error:
+        # It may be of what stands around the names.
+        place = next((place for place, name in enumerate(names) if not is_plain(name)), None)
+        if place is None:
+            raise
+        raise ImportError(f"class_names[{place}]={shown(names[place])}: {error}") from error
     except ValueError as error:
         longest = max(range(len(texts)), key=lambda place: len(encode(texts[place])))
         raise ValueError(
@@ -138,6 +149,9 @@ def _tokenized(texts, names, around):
             f"around it, it has {len(encode(texts[longest])) + 2} tokens of {CONTEXT_LENGTH}; shorten the name or "
             f"{around}."
         ) from error
+    for name in names:
+        if not encode(_readable(name)):
+            raise fail("class_names", "names that say something", name)
     check_different(names, (row[: row.argmax()].tobytes() for row in rows))
     return rows
 

@@ -30,6 +30,13 @@ _CHUNK, _SAMPLES = 64, 64
 class KeptFeatures(keras.layers.Layer):
     """Text features that are computed once, `(classes, channels)`, which never train.
 
+    Args:
+        classes: Number of classes, an integer of at least 1.
+        channels: Channels of a feature, an integer of at least 1.
+        random: Whether features begin random, with standard deviation 1, for a head without a text tower, where they
+            come with the weights; False by default: they begin at zero, which stands for features that nobody computed.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
     Example:
     >>> kept = KeptFeatures(3, 4)
     >>> kept.build()
@@ -68,7 +75,8 @@ class VitaCLIPHead(keras.layers.Layer):
         text_heads: Its heads; 8 by default.
         text_depth: Its blocks; 12 by default. None: there is no text tower, and the features are given.
         context: `"class"` by default: learned vectors for each class; `"shared"`: the same for all; None: none.
-        context_tokens: How many learned vectors there are; 8 by default.
+        context_tokens: How many learned vectors there are, an integer from 1 to 74; 8 by default. `context_init` tells
+            it itself.
         context_position: Where they stand, `"end"` by default, which is behind the start and before the name,
             `"middle"` or `"front"`, which is behind the name.
         context_init: Words that the vectors start from, or None, the default, for random vectors. The vectors are as
@@ -84,6 +92,11 @@ class VitaCLIPHead(keras.layers.Layer):
     Input shape: `(batch, channels)`, floating.
 
     Output shape: `(batch, classes)`.
+
+    Raises:
+        ValueError: `context_tokens` or `context_init` is out of its range, two names are the same to CLIP, or a name is
+            too long with what stands around it.
+        ImportError: A name needs ftfy, which is not installed.
     """
 
     def __init__(

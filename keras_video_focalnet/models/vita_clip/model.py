@@ -25,12 +25,13 @@ from keras_video_focalnet.models.vita_clip.arguments import (
     check_names,
     check_prompts,
     check_templates,
+    check_uses,
 )
 from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, check_context, plain_texts
 from keras_video_focalnet.models.vita_clip.entries import BUILDERS
 from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
 from keras_video_focalnet.models.vita_clip.head import CONTEXTS, VitaCLIPHead
-from keras_video_focalnet.models.vita_clip.named_weights import options_for_names
+from keras_video_focalnet.models.vita_clip.named_weights import options_for_names, places_of, told_names, with_learned
 from keras_video_focalnet.models.vita_clip.prompted_block import TRAINS, PromptedBlock
 from keras_video_focalnet.models.vita_clip.weights import (
     check_names_of_weights,
@@ -79,7 +80,7 @@ class VitaCLIP(VideoClassifier):
         context_tokens: int, how many vectors.
         context_position: `"end"` (before the name), `"middle"` or `"front"` (behind it).
         context_init: words that shared vectors start from, one each, or None.
-        templates: without a context, texts with `{}` for the name, whose features are averaged.
+        templates: without a context alone, texts with `{}` for the name, whose features are averaged.
         trains: `"prompts"`, `"cls_proj"` for the projection of class tokens besides, which the paper's Figure 2 has, or
             `"all"`.
         patch_size: int, side of a patch.
@@ -186,6 +187,7 @@ class VitaCLIP(VideoClassifier):
         if text_depth is None:
             context = None
         if include_top:
+            check_uses(context, context_init, templates)
             labels, classes = check_names(class_names, labels, classes, context, text_depth)
             class_names = labels
         shape = self.check_shape(locals())
@@ -356,8 +358,8 @@ class VitaCLIP(VideoClassifier):
         """Give a new model with this one's weights that scores clips against other names, without any training.
 
         Vectors that all classes share stay. Vectors of each class belong to its name: they stay where all names are
-        known, in whatever order. Otherwise, and where `templates` are given, the new model has texts of `templates` in
-        their place, `context=None`.
+        known, in whatever order and spelling. Otherwise, and where `templates` are given, the new model has texts of
+        `templates` in their place, `context=None`.
 
         Args:
             names: What the classes are called, as a list, the name of a data set or a file.
@@ -378,14 +380,25 @@ class VitaCLIP(VideoClassifier):
         """
         check_text_tower(self, "set_class_names")
         labels, classes = check_names(names, None, None, None, self.text_depth)
-        places = [self.labels.index(name) for name in labels] if set(labels) <= set(self.labels or ()) else None
+        places = places_of(labels, self.labels)
         stays = templates is None and (self._head.shares_context or places is not None)
         changes = {} if templates is None else {"templates": check_templates(templates)}
-        context = self.context if stays else None
-        model = self.rebuild(classes=classes, labels=labels, context=context, **changes)
+        if not stays:
+            changes |= {"context": None, "context_init": None}
+        model = self.rebuild(classes=classes, labels=labels, **changes)
         take_weights(model, (layer for layer in self.layers if layer is not self._head))
         copy_texts(self._head, model.classifier, places if stays else None)
         return model
+
+    def told_names(self, names: Sequence[str] | str | os.PathLike) -> VitaCLIP:
+        """As the contract says: of a context of each class, where one of the names is none of the model's own."""
+        return told_names(self, names)
+
+    def with_learned(self, state: Mapping[str, Any], labels: Sequence[str] | None) -> VitaCLIP:
+        """As the contract says: the contexts that are of the model's names, out of those of all names or in another
+        order.
+        """
+        return with_learned(self, state, labels)
 
     def with_classifier(self, classes: int, labels: Sequence[str] | str | None = None) -> VitaCLIP:
         """As `VideoClassifier.with_classifier`; the text tower, and a context that all classes share, go over."""

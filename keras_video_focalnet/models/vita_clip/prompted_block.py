@@ -136,20 +136,11 @@ class PromptedBlock(keras.layers.Layer):
 
     def _of_clips(self, inputs):
         """Keys and values of the summary and the local prompts of every frame, as pairs."""
-        if self.cls_proj is None:
+        prompts = list(self.prompts_of_clips(inputs).values())
+        if not prompts:
             return []
         batch, frames, _, channels = ops.shape(inputs)
         group = self.num_frames
-        # Four axes throughout, and frames on the second: phones' GPUs add no tensors of different ranks, and LiteRT's
-        # converter takes leading ones off a constant.
-        u = self.cls_proj(ops.reshape(inputs[:, :, :1], (-1, group, 1, channels)))
-        prompts = []
-        if self.local:
-            local = ops.reshape(ops.convert_to_tensor(self.local_prompts), (1, group, 1, channels))
-            prompts.append(u + ops.cast(local, u.dtype))
-        if self.summary:
-            tokens = ops.reshape(self.summary_norm(u), (-1, 1, group, channels))
-            prompts.append(u + self._cast(ops.reshape(self.summary_attention(tokens), ops.shape(u))))
         # Both kinds side by side, so that one product projects them.
         keys_and_values = self.attention.keys_and_values(self.norm1(ops.concatenate(prompts, axis=2)))
         pairs = []
@@ -161,6 +152,27 @@ class PromptedBlock(keras.layers.Layer):
         if self.summary:
             pairs.append([ops.reshape(part[:, :, -1:], (batch, frames, 1, channels)) for part in keys_and_values])
         return pairs
+
+    def prompts_of_clips(self, inputs: Any) -> dict[str, Any]:
+        """Computes the prompts that depend on the clip (Wasim et al. 2023, section 3.2): one of each kind a frame.
+
+        Returns:
+            Dict with those of `"local"` and `"summary"` that the block has, `(groups, num_frames, 1, channels)` each.
+        """
+        if self.cls_proj is None:
+            return {}
+        channels, group = inputs.shape[-1], self.num_frames
+        # Four axes throughout, and frames on the second: phones' GPUs add no tensors of different ranks, and LiteRT's
+        # converter takes leading ones off a constant.
+        u = self.cls_proj(ops.reshape(inputs[:, :, :1], (-1, group, 1, channels)))
+        prompts = {}
+        if self.local:
+            local = ops.reshape(ops.convert_to_tensor(self.local_prompts), (1, group, 1, channels))
+            prompts["local"] = u + ops.cast(local, u.dtype)
+        if self.summary:
+            tokens = ops.reshape(self.summary_norm(u), (-1, 1, group, channels))
+            prompts["summary"] = u + self._cast(ops.reshape(self.summary_attention(tokens), ops.shape(u)))
+        return prompts
 
     def _cast(self, x):
         """Casts to the block's own dtype: a layer inside may have another policy."""

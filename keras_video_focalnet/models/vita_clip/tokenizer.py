@@ -131,7 +131,7 @@ def _encode(name, text):
 
 def _clean(text: str) -> str:
     """A text as it is split: mended, without HTML entities, with single spaces, in lower case."""
-    if not _PLAIN.fullmatch(text):
+    if not is_plain(text):
         require(f"The text {shown(text)}, which is not printable ASCII without ampersands,", "text", "ftfy")
         import ftfy
 
@@ -139,6 +139,11 @@ def _clean(text: str) -> str:
         for _ in range(2):  # An ampersand of an entity may be an entity itself.
             text = html.unescape(_LONG_NUMBER.sub(r"\1", text))
     return " ".join(text.split()).lower()
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is read without ftfy: printable ASCII but for the ampersand, and white space."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 def _pieces(word: str) -> Iterator[str]:

@@ -29,6 +29,7 @@ _OF_PROMPTS = re.compile(r"cls_proj|global_prompts")
 # What CLIP does not have.
 _NOT_OF_CLIP = re.compile(r"time_embed|cls_proj|summary|local_prompts|global_prompts|prompt_learner|logit_scale")
 
+
 # Patterns of names in other layouts of CLIP, in turn, and what becomes of them.
 _FROM_OPENAI = (
     (r"^(transformer|token_embedding|positional_embedding|ln_final|text_projection)\b", r"textual.\1"),
@@ -239,6 +240,8 @@ def complete_state(slots: Mapping[str, Slot], state: State) -> tuple[State, list
             # Without prompts the model is CLIP on every frame.
             state.setdefault(TIMES, np.zeros(slots[TIMES].reference_shape, "float32"))
         missing = [name for name in slots if name not in state and any(part.search(name) for part in left)]
+        if EMBEDDING not in slots or EMBEDDING in state:
+            _tell_of_random_parts(slots, missing)
     if TEXT_FEATURES not in slots:
         return state, missing
     _complete_context(slots, state, missing)
@@ -270,6 +273,20 @@ def _tell_of_no_texts(slots, state):
         "either. A file of both towers has what is missing.",
         stacklevel=2,
     )
+
+
+def _tell_of_random_parts(slots, missing):
+    """Warns where prompts or a context are left as they are drawn, on which every score depends."""
+    random = ["prompts"] if any(_OF_PROMPTS.search(name) for name in missing) else []
+    if CONTEXT in missing and slots[CONTEXT].words is None:
+        random.append("learned context")
+    if random:
+        warnings.warn(
+            f"the weights are CLIP's, which has no {' and no '.join(random)}: the model's are random, a start for "
+            "training, and until then its scores mean nothing. To score without training build it with prompts=() and "
+            "context=None.",
+            stacklevel=2,
+        )
 
 
 def _complete_context(slots, state, missing):

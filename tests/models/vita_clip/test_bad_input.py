@@ -1,12 +1,13 @@
 """What Vita-CLIP cannot be built of, given or loaded: each error names the argument, the value and the remedy."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import keras_video_focalnet as kvf
-from keras_video_focalnet.models.vita_clip import zero_shot
+from keras_video_focalnet.models.vita_clip import VitaCLIP, zero_shot
 from keras_video_focalnet.weights.errors import WeightsFileError
 from tests.models.vita_clip.models import NAMES, SMALL, build
 
@@ -30,6 +31,7 @@ NO_NAMES = [
     ("nowhere.txt", r"class_names='nowhere\.txt' is no known data set and no file; pass \"k400\", .*a path or a list"),
     (3, "class_names must be a list of names, the name of a data set or a file, received 3"),
     (["a door", 3], "class_names must hold strings, received 3 in it; pass one name a class"),
+    ({"a door", "a cat"}, "class_names is a set, whose order .*; pass a list in the order of the classes"),
     (["a door", " "], "class_names must be names that say something, received ' '"),
     (["a door", "A  door"], "class_names has 'a door' twice, at last as 'A  door', .*name each once"),
     (["a_door", "a door"], "class_names has 'a_door' twice, at last as 'a door', .*name each once"),
@@ -66,16 +68,33 @@ def test_names_that_ftfy_makes_the_same():
         build(context_init="a &nbsp; video")
 
 
+def test_files_that_hold_no_names(model, tmp_path, monkeypatch):
+    """Each tells of the argument that was given, and of the file by its name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin.txt").write_bytes("a cat\ncafé\n".encode("latin-1"))
+    (tmp_path / "labels").write_text("")
+    for given, kind, message in (
+        ("latin.txt", ValueError, r"^class_names='latin\.txt' is not text in UTF-8 .* and save it as UTF-8"),
+        (Path("none.txt"), FileNotFoundError, r"^class_names='none\.txt': there is no such file; pass a text file"),
+        ("labels", ValueError, "^class_names='labels' holds no class names; write one name a line"),
+        ("run.keras", ValueError, "^class_names='run.keras' is no known data set and no file"),
+        (tmp_path, ValueError, r"^class_names='.*' is a folder .*, or open_model\('.*'\)\.labels\.$"),
+    ):
+        for use in (lambda given=given: build(class_names=given), lambda given=given: model.set_class_names(given)):
+            with pytest.raises(kind, match=message):
+                use()
+
+
 def test_a_name_that_needs_ftfy(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "ftfy", None)
-    for use in (
-        lambda: build(class_names=["café"]),
-        lambda: model.set_class_names(["rock & roll"]),
-        lambda: zero_shot(model, CLIPS, ["a cat"], templates=["a vidéo of {}"]),
+    for use, start in (
+        (lambda: build(class_names=["a cat", "café"]), r"^class_names\[1\]='café': T"),
+        (lambda: model.set_class_names(["rock & roll"]), r"^class_names\[0\]='rock & roll': T"),
+        (lambda: VitaCLIP.check_class_names(["rock & roll"]), r"^class_names\[0\]='rock & roll': T"),
+        (lambda: zero_shot(model, CLIPS, ["a cat"], templates=["a vidéo of {}"]), "^T"),
     ):
-        with pytest.raises(
-            ImportError, match=r"The text '.*', which is not printable ASCII.*keras-video-focalnet\[text"
-        ):
+        message = rf"{start}he text '.*', which is not printable ASCII.*keras-video-focalnet\[text"
+        with pytest.raises(ImportError, match=message):
             use()
     assert zero_shot(model, CLIPS, ["a cat", "a dog"]).shape == (1, 2)
 
@@ -107,6 +126,14 @@ def test_a_name_that_needs_ftfy(model, monkeypatch):
         ({"templates": ()}, r'templates must be at least one text with "\{\}", received \(\)'),
         ({"templates": None}, r'templates must be texts with one "\{\}" each, .* received None'),
         ({"templates": (LONG + "{}",), "context": None}, r"class_names\[\d\]='.*' is too long: .* or a template"),
+        (
+            {"templates": ("a video of {}.",)},
+            r"templates=\('a video of \{\}\.',\) are for names without a learned context, and context='class' .*None",
+        ),
+        (
+            {"context_init": "a video of", "context": None},
+            "context_init='a video of' is what .*; leave it out, or pass",
+        ),
         ({"num_frames": 3}, 'must be num_frames=3, received 4; score views .* or pass long_clips="groups"'),
         ({"num_frames": 8}, "must be num_frames=8, received 4; score views"),
         ({"num_frames": 3, "long_clips": "groups"}, "must be a multiple of num_frames=3, .* received 4"),

@@ -121,6 +121,20 @@ def test_in_double_precision(name):
         within(gradient_errors(name, modes()[0], "float64"), DOUBLE)
 
 
+@pytest.mark.parametrize("name", FOLDERS)
+def test_prompts_of_clips(name):
+    """Summaries and local prompts of each block, from the tokens that enter it."""
+    data, model = expected(name), golden_model(name)
+    compared = set()
+    for place, layer in enumerate(model.network.layers_of("block")):
+        tokens = data[f"blocks/{place - 1}/tokens" if place else "embedded/tokens"]
+        given = layer.prompts_of_clips(keras.ops.convert_to_tensor(tokens.astype("float32")))
+        for kind, prompts in given.items():
+            assert error(numbers(prompts), data[f"blocks/{place}/{kind}"]) < SINGLE
+            compared.add(f"blocks/{place}/{kind}")
+    assert compared == {key for key in data.files if key.startswith("blocks/") and key.endswith(("summary", "local"))}
+
+
 # === Other clips ===
 
 

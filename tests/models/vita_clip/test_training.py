@@ -10,7 +10,7 @@ from keras_video_focalnet.models.vita_clip.other_names import zero_shot
 from keras_video_focalnet.models.vita_clip.text_tower import TextTower
 from keras_video_focalnet.training.freezing import linear_probe
 from keras_video_focalnet.weights.torch_checkpoint import read_state_dict
-from tests.gradients import loss_and_gradients
+from tests.gradients import by_names, loss_and_gradients
 from tests.models.vita_clip.models import SMALL, build, trained_names
 from tests.vita_golden import FOLDERS, config, folder, model_of
 
@@ -92,8 +92,14 @@ def test_no_gradient_is_computed_of_what_is_frozen():
     """What comes before the first prompt and time takes no part in the backward pass, nor does a frozen matrix."""
     model = build()
     trained = {id(variable) for variable in model.trainable_variables}
+    # The golden model has a third block; of each variable the reference has one name.
+    golden = {name for name in config("all_prompts")["trainable"] if not name.startswith("visual.blocks.2.")}
+    assert trained_names(model) == golden and len(trained) == len(golden)
     _, gradients = loss_and_gradients(model)(model.preprocess_input(clips()), LABELS)
     assert len(gradients) == len(trained)
+    # None is of something that the loss does not depend on; a bias of keys changes no attention.
+    found = by_names(model, {id(v): g for v, g in zip(model.trainable_variables, gradients, strict=True)})
+    assert {name for name, gradient in found.items() if not gradient.any()} <= {n for n in golden if "k_proj.bias" in n}
     if BACKEND != "torch":
         return
     stem = model.get_layer("patch_embed")

@@ -87,6 +87,10 @@ def write(state, path):
     return path
 
 
+# What is told of a model that has more than CLIP.
+START = "the weights are CLIP's, which has no prompts and no learned context"
+
+
 @pytest.fixture(scope="module")
 def reference():
     return rendering()
@@ -100,6 +104,7 @@ def test_a_model_starts_from_clip(reference, layout, tmp_path):
     path = write(LAYOUTS[layout](reference), tmp_path / layout)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", START)
         model = build(weights=path)
     told = [str(warning.message) for warning in caught]
     assert len(told) == ("vision" in layout)
@@ -152,6 +157,28 @@ def test_a_context_in_a_file_of_clip_is_loaded(reference):
             for odd in (context, np.ones((), "float32")):
                 with pytest.raises(WeightsFileError, match="is of context='.*' and the model of context='class'"):
                     build().load_state({**state, "prompt_learner.ctx": odd})
+
+
+def test_what_is_random_beside_clip_is_told_of(reference, tmp_path):
+    """Once for a model, and not where nothing is random."""
+    path = write(hugging_face_state(reference), tmp_path / "clip.safetensors")
+    for options, what in (
+        ({}, "prompts and no learned context"),
+        ({"context": None}, "prompts"),
+        ({"context_init": "a video of"}, "prompts"),
+        ({"prompts": ()}, "learned context"),
+        ({"include_top": False, "class_names": None}, "prompts"),
+    ):
+        with pytest.warns(UserWarning) as told:
+            build(weights=path, **options)
+        (message,) = [str(warning.message) for warning in told]
+        assert message.startswith(
+            f"the weights are CLIP's, which has no {what}: the model's are random, a start for tr"
+        )
+        assert message.endswith("To score without training build it with prompts=() and context=None.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(weights=path, prompts=(), context=None)
 
 
 def test_a_context_of_words_starts_from_the_vectors_of_the_file(reference, tmp_path):
@@ -281,6 +308,7 @@ def test_clip_of_the_hub(reference, hub, tmp_path, monkeypatch, weights, file):
     hub.publish(REPOSITORY, {"tf_model.h5": b"x", "config.json": b"{}", file: path.read_bytes()})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", START)
         model = build(weights=weights)
     assert model.input_shape == (None, 4, 32, 32, 3) and model.labels == NAMES
     np.testing.assert_array_equal(model.state()["visual.proj"], reference.visual.proj.detach().numpy())
