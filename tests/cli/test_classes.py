@@ -233,7 +233,7 @@ def test_an_export_holds_the_names(files, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--classes", "a,A"], "--classes has 'a' twice, at last as 'A', where case, spaces and underscores are the"),
+        (["--classes", "a,A"], "--classes has 'a' twice, at last as 'A', which CLIP reads alike, since case, spaces,"),
         (["--classes", "a,,b"], "--classes must be names that say something, received ''."),
         (["--classes", " "], "--classes must be names that say something, received ''."),
         (
