@@ -22,7 +22,7 @@ QUICK_XLA := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_
 	JAX_COMPILATION_CACHE_DIR=$(abspath $(VENV))/jax-cache \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
-.PHONY: demo test test-free test-examples test-docs test-notebooks $(BACKENDS:%=test-%) lint verify clean
+.PHONY: demo test test-free test-examples test-docs test-notebooks $(BACKENDS:%=test-%) lint docs verify clean
 
 demo: $(VENV)/.demo
 	KERAS_BACKEND=tensorflow $(BIN)/python -m examples.camera_motion.demo
@@ -50,6 +50,11 @@ test-notebooks: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The site, in build/site. A warning ends it: of a page that is missing, of a link or an anchor that leads nowhere, of
+# anything that a reader's browser would fetch from another host. Builders tell their signatures, so Keras is imported.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 KERAS_BACKEND=torch $(BIN)/python -m mkdocs build --strict
 
 verify: $(VENV)/.dev
 	bash tests/verify.sh

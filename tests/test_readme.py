@@ -18,7 +18,8 @@ pytestmark = pytest.mark.backend_free
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 FOLDERS = ("docs", "benchmarks", "examples")
-PAGES = [README, *sorted(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))]
+BESIDE = [ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [README, *BESIDE, *sorted(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -107,7 +108,10 @@ def test_commands_of_video_focalnet_are_there_with_their_options(page):
 
 @each_page
 def test_targets_of_make_are_there(page):
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    (backends,) = re.findall(r"^BACKENDS := (.*)$", makefile, re.MULTILINE)
+    targets |= {f"test-{backend}" for backend in backends.split()}
     assert {word for words in commands(page, "make") for word in words} <= targets
 
 

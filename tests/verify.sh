@@ -67,6 +67,9 @@ run "$PYTHON" -m benchmarks.memory --sizes sifa50,sifa-s --subjects "$ours" --ba
 step "as fast as the version before the house was made fit for many architectures, within 3 %"
 run "$PYTHON" -m benchmarks.against 0a30683 --within 0.03
 
+step "the documentation site: a page with an example for each public name, no warning, no dead link, nothing fetched"
+run make docs
+
 step "every formulation, forced, at golden parity"
 for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/ops tests/layers tests/models/test_parity.py

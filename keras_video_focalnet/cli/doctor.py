@@ -21,6 +21,8 @@ from keras_video_focalnet.cli.networks import MODEL, build, clip_size
 from keras_video_focalnet.utils.backend import BACKENDS, installed_backends, is_installed
 
 PACKAGE = "keras-video-focalnet"
+# Extras that are for work on the package itself.
+FOR_DEVELOPERS = ("dev", "docs")
 
 # What the tests ran with: `constraints.txt` of the repository has all packages.
 TESTED = {
@@ -200,7 +202,7 @@ def extras():
     members = {}
     for requirement in requirements:
         match = re.fullmatch(r"([\w.-]+)(\[.*\])?[^;]*;.*extra == ['\"]([\w-]+)['\"].*", requirement)
-        if match and match[3] != "dev":
+        if match and match[3] not in FOR_DEVELOPERS:
             members.setdefault(match[3], []).append(match[1])
     lines = []
     for extra, packages in members.items():

@@ -16,6 +16,25 @@ class BatchSource(typing.Protocol):
     The clips are as the model shall see them: cropped and augmented. A source whose clips can have several labels says
     so by an attribute `multi_label` that is True. A source that mixes its clips and smooths its labels itself, or wants
     neither, says so by an attribute `mixing`, of whatever value; `train` does it for a source without one.
+
+    Example:
+        >>> from itertools import count
+        >>> class Noise:
+        ...     batch_size, broken = 2, BrokenVideos()
+        ...
+        ...     def __len__(self):
+        ...         return 4
+        ...
+        ...     def batches(self, first=0):
+        ...         for number in count(first):
+        ...             rng = np.random.default_rng(number)
+        ...             yield rng.integers(256, size=(2, 8, 64, 64, 3)), np.eye(9)[rng.integers(9, size=2)]
+        ...
+        ...     def names(self, number):
+        ...         return [f"noise {number}"] * 2
+        >>> clips, targets = next(Noise().batches(first=3))
+        >>> clips.shape, targets.shape
+        ((2, 8, 64, 64, 3), (2, 9))
     """
 
     batch_size: int

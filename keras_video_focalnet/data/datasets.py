@@ -26,6 +26,11 @@ class VideoRecord:
         label: Index of its class; a tuple of indices, also an empty one, where videos have several labels.
         start: Seconds from the beginning at which the part begins; None for the beginning.
         end: Seconds from the beginning before which it stops; None for the end.
+
+    Example:
+        >>> record = VideoRecord("match.mp4", 3, start=12.5, end=20.0)
+        >>> record.end - record.start
+        7.5
     """
 
     path: str

@@ -73,6 +73,19 @@ def builder(
         architecture: The class that it builds.
         builders: The family's builders; the one of the function's name tells the default weights and shape.
         **preset: Arguments of the class that make this configuration.
+
+    Returns:
+        What decorates the function. A builder takes the arguments of the class, `weights` and the `load_options`, and
+        returns a model; it has the attributes `preset` and `build`.
+
+    Example:
+        >>> BUILDERS = (registry.Builder("Pico", input_shape=(4, 32, 32, 3)),)
+        >>> @builder(VideoFocalNet, BUILDERS, embed_dim=4, depths=(1, 1, 1, 1), name="pico")
+        ... def Pico(*args, **kwargs):
+        ...     "A model for the smallest clips."
+        ...     return Pico.build(*args, **kwargs)
+        >>> [(name, Pico.__signature__.parameters[name].default) for name in ("include_top", "depths")]
+        [('include_top', True), ('depths', (1, 1, 1, 1))]
     """
 
     def decorate(function: Callable) -> Callable[..., VideoClassifier]:

@@ -65,6 +65,11 @@ class VideoClassifier(ToldByNames, TrainedByHeads):
         labels: Tuple of class names, or None.
         features: As given.
         grid: As given.
+
+    Example:
+        >>> model = VideoFocalNetNano()
+        >>> isinstance(model, VideoClassifier), model.classes, model.labels[1], model.preprocessing.frames
+        (True, 9, 'pan left', 8)
     """
 
     preprocessing: Preprocessing = IMAGENET

@@ -43,6 +43,14 @@ def classify_or_pool(
     Returns:
         Keras tensor: `(batch, classes)` of a classifier, `(batch, channels)` where pooled, else `(batch, frames,
         height, width, channels)`.
+
+    Example:
+        >>> features = keras.Input((8, 7 * 7, 32))
+        >>> policy = keras.dtype_policies.get("float32")
+        >>> classify_or_pool(features, (7, 7), True, None, 5, "softmax", policy).shape
+        (None, 5)
+        >>> classify_or_pool(features, (7, 7), False, None, None, None, policy).shape
+        (None, 8, 7, 7, 32)
     """
     check_choice("pooling", pooling, POOLINGS)
     if include_top:

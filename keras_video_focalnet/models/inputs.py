@@ -93,6 +93,11 @@ def enter(
 
     Returns:
         The clip, `(batch, frames, height, width, 3)`, and its pixels as `(batch, frames, height * width, 3)`.
+
+    Example:
+        >>> clip, x = enter(None, (8, 32, 48, 3), Preprocessing(), True, keras.dtype_policies.get("float32"))
+        >>> clip.shape, x.shape
+        ((None, 8, 32, 48, 3), (None, 8, 1536, 3))
     """
     frames, height, width, channels = shape
     dtype = exact_dtype(policy)

@@ -38,6 +38,13 @@ class LayerRole:
             stages; the `"norm"` follows the last block; the `"classifier"` gives one number a class.
         stage: Index from 0 of the stage of a block or transition; a transition belongs to the stage before it. An
             architecture without stages numbers its blocks.
+
+    Raises:
+        ValueError: The kind is none of these.
+
+    Example:
+        >>> VideoFocalNet.role(VideoFocalNetNano(weights=None).get_layer("stage2_block1"))
+        LayerRole(kind='block', stage=2)
     """
 
     kind: str

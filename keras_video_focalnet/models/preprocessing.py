@@ -21,6 +21,14 @@ class Preprocessing:
         size: Height and width of a clip where the model leaves them open.
         crop_fraction: The part of a resized frame's tighter side that the centre crop of a single view shows.
         interpolation: How frames are resized, `"bilinear"` or `"bicubic"`.
+
+    Raises:
+        ValueError: The part or the interpolation is not of these.
+
+    Example:
+        >>> preprocessing = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5), frames=16)
+        >>> preprocessing.normalize(np.array([0, 255, 255], "uint8"))
+        array([-1.,  1.,  1.], dtype=float32)
     """
 
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)

@@ -46,6 +46,10 @@ class Builder:
         aliases: Further names; the first one is what the command line calls it, as `"tiny"`.
         weights: Published name that the builder loads by default; None for random weights.
         input_shape: Default `(frames, height, width, 3)`.
+
+    Example:
+        >>> Builder("ToySmall", ("toy_small",), "shapes", (6, 40, 56, 3)).short_name
+        'toy_small'
     """
 
     name: str
@@ -82,6 +86,10 @@ class Entry:
         source: Who made the file.
         sha256: Digest of the published file; None: not known, so it is recorded at the first download.
         google_drive: Id of the authors' own file on Google Drive, which a script cannot fetch; None: it has none.
+
+    Example:
+        >>> Entry("ToySmall", "shapes", "Moving shapes", classes=3, variant=(16, 224)).name
+        'shapes_16x224'
     """
 
     architecture: str
@@ -137,6 +145,11 @@ class Family:
         recipes: Training recipes by name, each a dict from attributes of `Recipe` to values.
         readers: For formats whose layout depends on the architecture (`"keras2"`, `"keras3"`), `"module:function"` from
             a file's path to a state in the reference's names, with the class names or None.
+
+    Example:
+        >>> family = find_family("tiny")
+        >>> family.title, family.classifier, [builder.short_name for builder in family.builders]
+        ('Video-FocalNet', 'VideoFocalNet', ['tiny', 'small', 'base', 'nano'])
     """
 
     name: str

@@ -50,6 +50,13 @@ def load_best(model: keras.Model, out: str | os.PathLike) -> None:
 
     Raises:
         FileNotFoundError: No epoch of that run has ended yet.
+
+    Example:
+        >>> run = "tests/data/version_0_1_0/run"
+        >>> model = VideoFocalNet(2, (1, 1, 1, 1), (2, 1, 1, 1), mlp_ratio=2.0, input_shape=(4, 32, 32, 3), classes=5)
+        >>> load_best(model, run)
+        >>> model.predict(np.zeros((1, 4, 32, 32, 3)), verbose=0).shape
+        (1, 5)
     """
     path = Path(out).expanduser() / BEST
     if not path.is_file():

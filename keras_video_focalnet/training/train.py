@@ -142,10 +142,12 @@ def train(
         NonFiniteLossError: The loss became NaN or infinite.
 
     Example:
-    ```python
-    history = train("nano", "train", "val", "finetune", out="run")
-    model = keras.saving.load_model("run/model.keras")
-    ```
+        >>> parts = [VideoRecord("bikes.mp4", 0, end=1.0), VideoRecord("bikes.mp4", 1, start=1.0, end=2.0)]
+        >>> videos = VideoList(parts, ["the first second", "the next"])  # or the folder or list of your own
+        >>> options = {"out": "run", "batch_size": 2, "workers": 0, "progress": False}
+        >>> history = train("nano", videos, recipe=get_recipe("finetune", epochs=1), **options)
+        >>> history["epoch"], open_model("run").labels
+        ([1], ('the first second', 'the next'))
     """
     out = Path(out)
     given = {name: value for name, value in locals().items() if name in (*WHAT, *HOW)}

@@ -28,6 +28,12 @@ class Slot:
         variable: The variable that holds it.
         reference_shape: Its shape in the checkpoint.
         axes: The order of its axes in the variable: `variable = tensor.transpose(axes).reshape(variable.shape)`.
+
+    Example:
+        >>> layer = keras.layers.Dense(2)
+        >>> layer.build((None, 3))
+        >>> Slot(layer.kernel, reference_shape=(2, 3), axes=(1, 0)).to_reference().shape
+        (2, 3)
     """
 
     variable: keras.Variable
@@ -51,12 +57,24 @@ class Slot:
 
 
 def vector_slot(variable: keras.Variable) -> Slot:
-    """The slot of a variable that has the same layout in the checkpoint, such as a bias."""
+    """The slot of a variable that has the same layout in the checkpoint, such as a bias.
+
+    Example:
+        >>> vector_slot(keras.Variable(np.zeros(4))).reference_shape
+        (4,)
+    """
     return Slot(variable, tuple(variable.shape), tuple(range(len(variable.shape))))
 
 
 def norm_slots(name: str, layer: keras.layers.Layer) -> dict[str, Slot]:
-    """The slots of a normalization: `name.weight`, `name.bias` and, of a batch normalization, running statistics."""
+    """The slots of a normalization: `name.weight`, `name.bias` and, of a batch normalization, running statistics.
+
+    Example:
+        >>> layer = keras.layers.BatchNormalization()
+        >>> layer.build((None, 4))
+        >>> list(norm_slots("bn", layer))
+        ['bn.weight', 'bn.bias', 'bn.running_mean', 'bn.running_var']
+    """
     slots = {f"{name}.weight": vector_slot(layer.gamma), f"{name}.bias": vector_slot(layer.beta)}
     if isinstance(layer, keras.layers.BatchNormalization):
         slots[f"{name}.running_mean"] = vector_slot(layer.moving_mean)
@@ -65,7 +83,20 @@ def norm_slots(name: str, layer: keras.layers.Layer) -> dict[str, Slot]:
 
 
 def dense_slots(name: str, layer: keras.layers.Layer, window_axes: int = 0) -> dict[str, Slot]:
-    """The slots of a dense layer, `name.weight` and `name.bias`."""
+    """The slots of a dense layer, `name.weight` and `name.bias`.
+
+    Args:
+        name: What the layer is called in the reference's checkpoint.
+        layer: A built `keras.layers.Dense`, its kernel `(inputs, outputs)`.
+        window_axes: How many axes of length 1 the reference's weight has behind its two, as a convolution with a window
+            of 1 has; 0 by default.
+
+    Example:
+        >>> layer = keras.layers.Dense(2)
+        >>> layer.build((None, 3))
+        >>> dense_slots("h", layer, window_axes=2)["h.weight"].reference_shape
+        (2, 3, 1, 1)
+    """
     inputs, outputs = layer.kernel.shape
     axes = (1, 0, *range(2, 2 + window_axes))
     kernel = Slot(layer.kernel, (outputs, inputs, *(1,) * window_axes), axes)
@@ -73,7 +104,17 @@ def dense_slots(name: str, layer: keras.layers.Layer, window_axes: int = 0) -> d
 
 
 def conv_slots(name: str, layer: keras.layers.Layer) -> dict[str, Slot]:
-    """The slots of a Keras convolution, `name.weight` and, where it has one, `name.bias`."""
+    """The slots of a Keras convolution, `name.weight` and, where it has one, `name.bias`.
+
+    Raises:
+        ValueError: The layer is no plain convolution.
+
+    Example:
+        >>> layer = keras.layers.Conv2D(8, 5, use_bias=False)
+        >>> layer.build((None, 32, 32, 3))
+        >>> {name: slot.reference_shape for name, slot in conv_slots("conv1", layer).items()}
+        {'conv1.weight': (8, 3, 5, 5)}
+    """
     if not isinstance(layer, keras.layers.Conv1D | keras.layers.Conv2D | keras.layers.Conv3D):
         raise ValueError(f"layer must be a plain convolution, received {type(layer).__name__}; make a Slot of its own.")
     rank = len(layer.kernel.shape)
