@@ -111,7 +111,7 @@ for backend in tensorflow jax torch; do
         tests/weights_conversion/test_torch_reference_vita_clip.py tests/cli/test_classes.py -m "slow or not slow"
 done
 run "$PYTHON" -m benchmarks.inference --sizes vita-clip --subjects "$ours" --batches 1 --name inference-vita-clip
-run "$PYTHON" -m benchmarks.prompting
+run "$PYTHON" -m benchmarks.prompting --classes 10
 
 step "conformance of every architecture, and the toy"
 for backend in tensorflow jax torch; do
