@@ -44,6 +44,7 @@ _PUBLIC = {
     "VideoRecord": "data.datasets",
     "Views": "evaluation.views",
     "WarmupCosine": "training.schedule",
+    "annotate_video": "visualization.annotation",
     "count_macs": "models.macs",
     "decode_predictions": "labels.predictions",
     "evaluate_videos": "evaluation.evaluate",
@@ -75,6 +76,7 @@ _PUBLIC = {
     "train": "training.train",
     "training_transforms": "data.transforms",
     "video_list": "data.datasets",
+    "visualize": "visualization.visualize",
     "zero_shot": "models.vita_clip.other_names",
 }
 

@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "training": FUNCTIONS,
     "evaluation": FUNCTIONS,
     "exporting": FUNCTIONS,
-    "cli": FUNCTIONS | {"training", "evaluation", "exporting"},
+    "visualization": FUNCTIONS,
+    "cli": FUNCTIONS | {"training", "evaluation", "exporting", "visualization"},
     "__main__.py": {"cli"},
 }
 

@@ -3,6 +3,7 @@
 import click
 
 from keras_video_focalnet import __version__
+from keras_video_focalnet.cli.annotate import annotate
 from keras_video_focalnet.cli.doctor import doctor
 from keras_video_focalnet.cli.evaluate import evaluate
 from keras_video_focalnet.cli.export import export
@@ -12,13 +13,15 @@ from keras_video_focalnet.cli.prepare import prepare
 from keras_video_focalnet.cli.score import score
 from keras_video_focalnet.cli.timeline import timeline
 from keras_video_focalnet.cli.train import train
+from keras_video_focalnet.cli.visualize import visualize
 from keras_video_focalnet.cli.wording import SpokenGroup
 
 
 @click.group(cls=SpokenGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="video-focalnet")
 def main():
-    """Classify videos and libraries of videos, tell what happens when, train models, evaluate and export them.
+    """Classify videos and libraries of videos, tell what happens when, show what a model looks at, train models,
+    evaluate and export them.
 
     The backend is the one that KERAS_BACKEND or keras.json names, or the first installed of tensorflow, jax, torch.
     """
@@ -27,6 +30,8 @@ def main():
 main.add_command(predict)
 main.add_command(score)
 main.add_command(timeline)
+main.add_command(visualize)
+main.add_command(annotate)
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(prepare)

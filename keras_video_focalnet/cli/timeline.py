@@ -122,7 +122,7 @@ def _watch(network, source, device, as_json, **options):
 
 def line(segment):
     """Print a segment as a line."""
-    from keras_video_focalnet.evaluation.timeline_picture import printable
+    from keras_video_focalnet.utils.texts import printable
 
     times = f"{clock(segment.start):>12} {clock(segment.end):>12}"
     click.echo(f"{times}  {printable(segment.label):24} {segment.score:5.2f}")

@@ -9,6 +9,7 @@ import typing
 import numpy as np
 
 from keras_video_focalnet.utils.files import atomic_write
+from keras_video_focalnet.utils.texts import printable
 
 if typing.TYPE_CHECKING:
     from keras_video_focalnet.evaluation.timeline import Timeline
@@ -49,11 +50,6 @@ def draw_timeline(timeline: Timeline, path: str | os.PathLike) -> None:
     figure.savefig(picture, format="png", dpi=100)
     with atomic_write(path) as file:
         file.write(picture.getvalue())
-
-
-def printable(name: str) -> str:
-    """A name as fonts can draw it: without line breaks and other control characters."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def _colours(timeline):

@@ -198,6 +198,23 @@ class FocalBlock(keras.layers.Layer):
         tokens, *modulators = modulate(inputs)
         return mix(tokens), *modulators
 
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """What the gates of a branch weight, in their order: the windows of the focal levels, and the mean of all."""
+        return (*(f"window {window}" for window in self.modulation.windows), "mean")
+
+    def gates(self, inputs: Any) -> Any:
+        """Computes the gates by which the block weights its focal levels (Video-FocalNet, Eq. 7).
+
+        Args:
+            inputs: What the block is called on.
+
+        Returns:
+            Tensor `(batch, frames, height * width, 2 * (focal_level + 1))`: those of the spatial branch, then those of
+            the temporal one, each in the order of `levels`.
+        """
+        return self.modulation.gates(inputs if self.use_postln else self.norm1(inputs))
+
     def _modulate(self, inputs, training=False, modulation_mask=None, path_mask=None):
         """Computes the first half, given what its dropouts keep: tokens and both modulators."""
         x = inputs if self.use_postln else self.norm1(inputs)

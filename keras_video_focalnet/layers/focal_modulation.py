@@ -173,6 +173,14 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
             modulated = self.ln(modulated)
         return self._cast(self.dropout(self.proj(modulated), training=training, keep_mask=keep_mask)), spatial, temporal
 
+    def gates(self, inputs: Any) -> Any:
+        """Computes the gates of both branches for what the layer is called on, `(batch, frames, height * width, 2 *
+        (focal_level + 1))`: those of space first, of each branch the levels in order and then the mean.
+        """
+        *_, spatial = self.f(inputs)
+        _, temporal = self.f_temporal(inputs)
+        return ops.concatenate([self._cast(spatial), self._cast(temporal)], axis=-1)
+
     def _cast(self, x):
         """Casts to the layer's own dtype: a layer inside may have another policy."""
         return ops.cast(x, self.compute_dtype)

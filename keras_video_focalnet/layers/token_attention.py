@@ -105,17 +105,34 @@ class TokenAttention(keras.layers.Layer):
         """Gives every query what it attends to, `(..., queries, channels)`, of keys and values `(..., keys,
         channels)`.
         """
-        channels = queries.shape[-1]
-        depth, bias = channels // self.num_heads, None
+        bias = None
         if self.causal:
             exact = keras.backend.result_type(self.compute_dtype, "float32")
             unseen = np.triu(np.full((queries.shape[-2], keys.shape[-2]), UNSEEN), 1)
             bias = ops.convert_to_tensor(unseen[None, None].astype(exact))
-        heads = (
-            ops.transpose(ops.reshape(part, (-1, part.shape[-2], self.num_heads, depth)), (0, 2, 1, 3))
-            for part in (queries, keys, values)
-        )
+        heads = map(self._in_heads, (queries, keys, values))
         return self.out_proj(ops.reshape(attention(*heads, bias), ops.shape(queries)))
+
+    def shares(self, queries: Any, keys: Any) -> Any:
+        """Computes how queries share their attention among keys, each of one row after the other, as `attend` does
+        where no token is hidden.
+
+        Args:
+            queries: `(..., queries, channels)`.
+            keys: `(..., keys, channels)`.
+
+        Returns:
+            Tensor `(rows, heads, queries, keys)` of shares of 1, of at least float32.
+        """
+        queries, keys = self._in_heads(queries), self._in_heads(keys)
+        exact = keras.backend.result_type(queries.dtype, "float32")
+        logits = ops.matmul(queries * queries.shape[-1] ** -0.5, ops.transpose(keys, (0, 1, 3, 2)))
+        return ops.softmax(ops.cast(logits, exact), axis=-1)
+
+    def _in_heads(self, part):
+        """Rows of tokens with the channels of each head apart, `(rows, heads, tokens, depth)`."""
+        depth = part.shape[-1] // self.num_heads
+        return ops.transpose(ops.reshape(part, (-1, part.shape[-2], self.num_heads, depth)), (0, 2, 1, 3))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return tuple(input_shape)

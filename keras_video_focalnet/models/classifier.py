@@ -20,6 +20,7 @@ from keras_video_focalnet.models.entrances import know_layers
 from keras_video_focalnet.models.heads import TrainedByHeads
 from keras_video_focalnet.models.inputs import FRAMES, clip_shape
 from keras_video_focalnet.models.jax_state import whole
+from keras_video_focalnet.models.maps import TOKENS, LayerMap
 from keras_video_focalnet.models.network import LayerRole, Network
 from keras_video_focalnet.models.preprocessing import IMAGENET, Preprocessing
 from keras_video_focalnet.ops.autodiff.formulation import force
@@ -41,8 +42,8 @@ class VideoClassifier(ToldByNames, TrainedByHeads):
     `super().__init__(clip, outputs, arguments=locals(), features=tokens, grid=(height, width))`. Its constructor's
     arguments, as its local variables hold them then, become attributes and the configuration, so `get_config`,
     `from_config`, `.keras` files and `with_classifier` need no code of its own. It tells of its layers by the class
-    methods `role`, `layer_taps` and `layer_slots`, which take a layer and not the model: so a clone and a model around
-    it are understood too.
+    methods `role`, `layer_taps`, `layer_maps` and `layer_slots`, which take a layer and not the model: so a clone and a
+    model around it are understood too.
 
     Args:
         clip: The Keras tensor that a clip enters by, from `inputs.enter`.
@@ -141,6 +142,16 @@ class VideoClassifier(ToldByNames, TrainedByHeads):
         """Tensors worth a look at a layer of the network, by name; by default the output of each block."""
         role = cls.role(layer)
         return {layer.name: layer.output} if role is not None and role.kind == "block" else {}
+
+    @classmethod
+    def layer_maps(cls, layer: keras.layers.Layer) -> dict[str, LayerMap]:
+        """What can be seen at a block as maps over the places of frames, by short names, what tells most first; by
+        default its output, `"tokens"`.
+        """
+        role = cls.role(layer)
+        if role is None or role.kind != "block":
+            return {}
+        return {TOKENS: LayerMap(TOKENS, (cls.layer_taps(layer)[layer.name],))}
 
     @classmethod
     def layer_slots(cls, layer: keras.layers.Layer) -> dict[str, Slot]:

@@ -19,6 +19,7 @@ import keras
 from keras_video_focalnet.models import registry
 from keras_video_focalnet.models.inputs import NORMALIZATION
 from keras_video_focalnet.models.kept import refresh_kept
+from keras_video_focalnet.models.maps import LayerMap
 from keras_video_focalnet.models.preprocessing import Preprocessing
 from keras_video_focalnet.utils.checks import check_choice, fail
 from keras_video_focalnet.weights.errors import WeightsFileError
@@ -111,6 +112,10 @@ class Network:
     def taps(self) -> dict[str, Any]:
         """Every tensor worth a look by name, see `feature_taps`."""
         return {name: tap for layer in self.model.layers for name, tap in self.architecture.layer_taps(layer).items()}
+
+    def maps(self) -> dict[str, dict[str, LayerMap]]:
+        """What can be seen at each block, see `VideoClassifier.layer_maps`, by the names of blocks in order."""
+        return {layer.name: self.architecture.layer_maps(layer) for layer in self.layers_of(BLOCK)}
 
     def slots(self) -> dict[str, Slot]:
         """Where the tensors of the reference's checkpoint go; a `ValueError` where the weights are quantized."""

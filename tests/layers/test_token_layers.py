@@ -63,6 +63,16 @@ def test_every_token_attends_to_those_that_it_sees(causal, joined):
             np.testing.assert_allclose(given[clip, frame], wanted, atol=1e-4)
 
 
+def test_shares_are_those_by_which_values_are_summed():
+    layer = drawn(TokenAttention(2), (None, 5, 6))
+    queries, keys, values = (RNG.normal(size=(2, 3, count, 6)).astype("float32") for count in (4, 5, 5))
+    shares = to_numpy(layer.shares(*map(keras.ops.convert_to_tensor, (queries, keys)))).reshape(2, 3, 2, 4, 5)
+    np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-5)
+    summed = np.einsum("bfhqk,bfkhd->bfqhd", shares, values.reshape(2, 3, 5, 2, 3)).reshape(2, 3, 4, 6)
+    wanted = to_numpy(layer.attend(*map(keras.ops.convert_to_tensor, (queries, keys, values))))
+    np.testing.assert_allclose(to_numpy(layer.out_proj(summed)), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_further_keys_and_values():
     x, more = RNG.normal(size=(1, 2, 5, 6)), RNG.normal(size=(1, 2, 3, 6))
     layer = drawn(TokenAttention(2), x.shape)

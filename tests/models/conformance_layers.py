@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import keras_video_focalnet as kvf
+from keras_video_focalnet.models.maps import GATES, OFFSETS, TOKENS
 from keras_video_focalnet.models.network import BLOCK, CLASSIFIER, STEM
 from keras_video_focalnet.training.freezing import freeze_stages, linear_probe
 from keras_video_focalnet.training.optimizers import LayerwiseAdamW, Muon, layerwise_multipliers, muon_exclusions
+from keras_video_focalnet.visualization.layer_values import layer_values
 from keras_video_focalnet.weights.errors import WeightsFileError
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 from tests.gradients import loss_and_gradients
@@ -30,6 +32,28 @@ def taps(case, folder):
         assert np.isfinite(features[name]).all() and np.ptp(features[name]) > 0, name
     with pytest.raises(ValueError, match=f"no_such_tap.*there are: {blocks[0]}"):
         kvf.feature_extractor(case.model, ["no_such_tap"])
+
+
+@check(slow_on=("jax",))
+def maps(case, folder):
+    """What can be seen at a block has a place for each part of a frame, and of some block Grad-CAM can be made."""
+    network, clip, sides = case.model.network, case.clips()[0], case.shape[1:3]
+    found = network.maps()
+    assert list(found) == [layer.name for layer in network.layers_of(BLOCK)]
+    flat = {f"{block}/{name}": each for block, maps_of_it in found.items() for name, each in maps_of_it.items()}
+    assert flat and any(each.kind == TOKENS for each in flat.values())
+    for (name, each), values in zip(flat.items(), layer_values(network, list(flat.values()), clip), strict=True):
+        frames, height, width, channels = values.shape
+        assert case.shape[0] % (frames + each.of_pairs) == 0, name
+        assert each.grid in (None, (height, width)) and max(height, width) <= max(sides), name
+        assert (height > width) <= (sides[0] > sides[1]), name
+        assert np.isfinite(values).all() and np.ptp(values) > 0, name
+        assert each.kind != GATES or len(each.names) == channels, name
+        assert each.kind != OFFSETS or channels % 2 == 0, name
+    seen = kvf.visualize(case.model, clip, what="grad-cam", target=LABELS[1])
+    assert seen.target == LABELS[1] and seen.maps["grad-cam"].shape == case.shape[:3]
+    for other in (keras.models.clone_model(case.model), keras.Model(case.model.input, case.model.output * 2)):
+        assert kvf.visualize(other, clip).maps.keys() == kvf.visualize(case.model, clip).maps.keys()
 
 
 @check()

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers import DenseHeads, ReplayableDropout
+from keras_video_focalnet.models import maps
 from keras_video_focalnet.models.building import builder
 from keras_video_focalnet.models.classifier import VideoClassifier, check_labels
 from keras_video_focalnet.models.head import POOLINGS
@@ -177,6 +178,19 @@ class SIFANet(VideoClassifier):
             return {layer.name: layer.output}
         names = (layer.name, f"{layer.name}/offsets", f"{layer.name}/similarities")
         return dict(zip(names, layer.output, strict=True))
+
+    @classmethod
+    def layer_maps(cls, layer: keras.layers.Layer) -> dict[str, maps.LayerMap]:
+        """A block's similarities to the taps of the next frame and how far these are displaced, and its output."""
+        if not isinstance(layer, SIFABottleneck):
+            return {}
+        output, *others = keras.tree.flatten(layer.output)
+        found, grid = {}, layer.output_grid
+        if others:
+            offsets, similarities = ((tensor,) for tensor in others)
+            found[maps.ATTENTION] = maps.LayerMap(maps.ATTENTION, similarities, grid, of_pairs=True)
+            found[maps.OFFSETS] = maps.LayerMap(maps.OFFSETS, offsets, grid, of_pairs=True)
+        return {**found, maps.TOKENS: maps.LayerMap(maps.TOKENS, (output,), grid)}
 
     layer_slots = staticmethod(net_slots)
     complete_state = staticmethod(complete_net)

@@ -12,6 +12,7 @@ import keras
 from keras_video_focalnet.layers import FusedLayerNormalization, PatchEmbedding, PatchMerging
 from keras_video_focalnet.layers.initializers import NumpyNormal
 from keras_video_focalnet.layers.window_attention import fit_window
+from keras_video_focalnet.models import maps
 from keras_video_focalnet.models.building import builder
 from keras_video_focalnet.models.classifier import VideoClassifier, check_labels
 from keras_video_focalnet.models.head import POOLINGS, classify_or_pool
@@ -179,6 +180,18 @@ class SIFATransformer(VideoClassifier):
         if layer.shift_size:
             return {layer.name: layer.output}
         return dict(zip((layer.name, f"{layer.name}/similarities"), layer.output, strict=True))
+
+    @classmethod
+    def layer_maps(cls, layer: keras.layers.Layer) -> dict[str, maps.LayerMap]:
+        """A block's similarities to the taps of the next tubelet where it attends, and its tokens."""
+        if not isinstance(layer, SIFATransformerBlock):
+            return {}
+        output, *similarities = keras.tree.flatten(layer.output)
+        found = {maps.TOKENS: maps.LayerMap(maps.TOKENS, (output,), layer.grid_size)}
+        if similarities:
+            seen = maps.LayerMap(maps.ATTENTION, tuple(similarities), layer.grid_size, of_pairs=True)
+            found = {maps.ATTENTION: seen, **found}
+        return found
 
     layer_slots = staticmethod(transformer_slots)
     complete_state = staticmethod(complete_transformer)

@@ -16,6 +16,7 @@ from keras_video_focalnet.models.building import builder
 from keras_video_focalnet.models.classifier import VideoClassifier, check_labels
 from keras_video_focalnet.models.head import POOLINGS, classify_or_pool
 from keras_video_focalnet.models.inputs import clip_shape, enter
+from keras_video_focalnet.models.maps import GATES, MODULATOR, TOKENS, LayerMap
 from keras_video_focalnet.models.network import BLOCK, CLASSIFIER, NORM, STEM, TRANSITION, LayerRole
 from keras_video_focalnet.models.video_focalnet.entries import BUILDERS
 from keras_video_focalnet.models.video_focalnet.weights import TEMPORAL_INITS, inflate, layer_slots
@@ -199,6 +200,21 @@ class VideoFocalNet(VideoClassifier):
             return {}
         names = (layer.name, f"{layer.name}/spatial_modulator", f"{layer.name}/temporal_modulator")
         return dict(zip(names, layer.output, strict=True))
+
+    @classmethod
+    def layer_maps(cls, layer: keras.layers.Layer) -> dict[str, LayerMap]:
+        """A block's modulators (the paper's Figure 7), the gates of its focal levels (Eq. 7), and its tokens."""
+        if not isinstance(layer, FocalBlock):
+            return {}
+        tokens, spatial, temporal = layer.output
+        places = {"grid": layer.grid_size}
+        names = tuple(f"{branch} {level}" for branch in ("spatial", "temporal") for level in layer.levels)
+        return {
+            "spatial": LayerMap(MODULATOR, (spatial,), **places),
+            "temporal": LayerMap(MODULATOR, (temporal,), **places),
+            GATES: LayerMap(GATES, (layer.input,), compute=layer.gates, names=names, **places),
+            TOKENS: LayerMap(TOKENS, (tokens,), **places),
+        }
 
     layer_slots = staticmethod(layer_slots)
     complete_state = staticmethod(inflate)

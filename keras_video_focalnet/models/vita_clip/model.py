@@ -31,6 +31,7 @@ from keras_video_focalnet.models.vita_clip.class_texts import POSITIONS, check_c
 from keras_video_focalnet.models.vita_clip.entries import BUILDERS
 from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
 from keras_video_focalnet.models.vita_clip.head import CONTEXTS, VitaCLIPHead
+from keras_video_focalnet.models.vita_clip.maps import layer_maps
 from keras_video_focalnet.models.vita_clip.named_weights import options_for_names, places_of, told_names, with_learned
 from keras_video_focalnet.models.vita_clip.prompted_block import TRAINS, PromptedBlock
 from keras_video_focalnet.models.vita_clip.weights import (
@@ -256,6 +257,7 @@ class VitaCLIP(VideoClassifier):
         kinds = {"patch_embed": (STEM, FrameEmbedding), "norm": (NORM, None), "head": (CLASSIFIER, None)}
         return LayerRole(kinds[name][0]) if name in kinds else None
 
+    layer_maps = staticmethod(layer_maps)
     layer_slots = staticmethod(layer_slots)
     complete_state = staticmethod(complete_state)
     unused_state = staticmethod(unused_state)

@@ -124,15 +124,36 @@ class PromptedBlock(keras.layers.Layer):
         x = self.norm1(inputs)
         kept = inputs[:, :, :1] if self.class_token_only else inputs
         queries = self.attention.queries(x[:, :, :1] if self.class_token_only else x)
+        keys, values = self._keys_and_values(x, inputs, global_prompts)
+        x = kept + self._cast(self.attention.attend(queries, keys, values))
+        return x + self._cast(self.fc2(self.fc1(self.norm2(x))))
+
+    def class_attention(self, inputs: Any, global_prompts: Any = None) -> Any:
+        """Computes how the class token of each frame shares its attention among the frame's patches.
+
+        Args:
+            inputs: What the block is called on.
+            global_prompts: As in the call.
+
+        Returns:
+            Tensor `(batch, frames, patches, 1)`, the mean over heads of at least 0; what the class token attends to
+            itself and to prompts is missing from a sum of 1.
+        """
+        x = self.norm1(inputs)
+        keys, _ = self._keys_and_values(x, inputs, global_prompts)
+        shares = self.attention.shares(self.attention.queries(x[:, :, :1]), keys)
+        batch, frames, tokens = ops.shape(inputs)[:3]
+        # The frame's own tokens stand before prompts, and the class token before patches.
+        of_patches = ops.mean(shares, axis=1)[:, 0, 1:tokens]
+        return ops.reshape(of_patches, (batch, frames, tokens - 1, 1))
+
+    def _keys_and_values(self, x, inputs, global_prompts):
+        """Keys and values of the tokens, whose norm is `x`, and after them those of prompts."""
         parts = [self.attention.keys_and_values(x), *self._of_clips(inputs)]
         if global_prompts is not None:
             keys_and_values = self.attention.keys_and_values(self.norm1(ops.expand_dims(global_prompts, (0, 1))))
             parts.append([_for_all_frames(part, inputs) for part in keys_and_values])
-        keys, values = (
-            ops.concatenate(each, axis=2) if len(each) > 1 else each[0] for each in zip(*parts, strict=True)
-        )
-        x = kept + self._cast(self.attention.attend(queries, keys, values))
-        return x + self._cast(self.fc2(self.fc1(self.norm2(x))))
+        return [ops.concatenate(each, axis=2) if len(each) > 1 else each[0] for each in zip(*parts, strict=True)]
 
     def _of_clips(self, inputs):
         """Keys and values of the summary and the local prompts of every frame, as pairs."""
