@@ -10,7 +10,14 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers import initializers
-from keras_video_focalnet.layers.focal_modulation import ARGUMENTS, RENAMED, SpatioTemporalFocalModulation
+from keras_video_focalnet.layers.focal_modulation import (
+    ARGUMENTS,
+    MODULATORS,
+    RENAMED,
+    SpatioTemporalFocalModulation,
+    check_fusion,
+    with_named_fusion,
+)
 from keras_video_focalnet.layers.fused_dense import FusedDense
 from keras_video_focalnet.layers.fused_layer_normalization import FusedLayerNormalization
 from keras_video_focalnet.layers.layer_scale import LayerScale
@@ -24,6 +31,7 @@ from keras_video_focalnet.ops.autodiff.rematerialization import rematerialized
 from keras_video_focalnet.utils.checks import check_choice, check_size, hidden_units
 from keras_video_focalnet.utils.deprecation import rename_keys, renamed_arguments
 
+DESIGNS = (*MODULATORS, "divided")
 # Those that the block has beside the modulation's.
 _FURTHER_ARGUMENTS = ("mlp_ratio", "use_postln_in_modulation", "use_layerscale", "layerscale_value")
 _FURTHER_ARGUMENTS += ("drop_path_rate", "drop_path_per", "rematerialize")
@@ -67,7 +75,8 @@ class FocalBlock(keras.layers.Layer):
 
     It is the block of Figure 2b of the Video-FocalNet paper (Wasim et al., ICCV 2023). The modulators are outputs of
     the block and not of a layer inside it: so they stay in the graph of a functional model, and
-    `get_layer("stage0_block0").output` gives all three.
+    `get_layer("stage0_block0").output` gives all of them. `design` makes it a block of the other designs that the paper
+    compares with (section 3.1.3 and Figure 4).
 
     Args:
         embed_dim: Channels, an integer of at least 1.
@@ -85,6 +94,10 @@ class FocalBlock(keras.layers.Layer):
         drop_rate: The probability of dropout in modulation and MLP, a number in [0, 1); 0 by default.
         drop_path_rate: The probability of stochastic depth, a number in [0, 1); 0 by default.
         drop_path_per: `"frame"`, the default, or `"clip"`; see `StochasticDepth`.
+        design: As in `SpatioTemporalFocalModulation`, `"parallel"` by default; or `"divided"`, where a spatial and then
+            a temporal modulation follow each other, each behind a layer norm and beside a shortcut.
+        fusion: As in `SpatioTemporalFocalModulation`, `"multiply"` by default.
+        temporal_depthwise: Whether the convolutions along time are depth-wise too; False by default.
         rematerialize: Whether only what enters the block's two halves, modulation and MLP, each with its norm and
             shortcut, is kept for the backward pass, and the rest is computed again (Chen et al. 2016), for about a
             third more time; False by default. For second derivatives set False.
@@ -94,7 +107,11 @@ class FocalBlock(keras.layers.Layer):
 
     Input shape: `(batch, frames, height * width, embed_dim)`, floating.
 
-    Output shape: three tensors of the input's shape: the block's output, the spatial and the temporal modulator.
+    Output shape: tensors of the input's shape: the block's output and what `modulators` names, by default the spatial
+    and the temporal modulator.
+
+    Attributes:
+        modulators: Tuple of the names of the modulators that the block gives.
 
     Raises:
         ValueError: An argument is out of its range, or the input does not fit `grid_size` or `embed_dim`.
@@ -122,6 +139,9 @@ class FocalBlock(keras.layers.Layer):
         drop_path_rate: float = 0.0,
         drop_path_per: str = "frame",
         rematerialize: bool = False,
+        design: str = "parallel",
+        fusion: str = "multiply",
+        temporal_depthwise: bool = False,
         quantized: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ):
@@ -142,11 +162,16 @@ class FocalBlock(keras.layers.Layer):
         self.drop_path_rate = drop_path_rate
         self.drop_path_per = drop_path_per
         self.rematerialize = check_rematerialize("rematerialize", rematerialize)
+        self.design = check_choice("design", design, DESIGNS)
+        self.fusion = check_fusion(fusion, design)
+        self.temporal_depthwise = temporal_depthwise
+        first, second = ("spatial", "temporal") if design == "divided" else (design, None)
 
         dtype = self.dtype_policy
         self.norm1 = FusedLayerNormalization(dtype=dtype, name="norm1")
         arguments = {name: getattr(self, name) for name in ARGUMENTS} | {"use_postln": use_postln_in_modulation}
-        self.modulation = SpatioTemporalFocalModulation(**arguments, dtype=dtype, name="modulation")
+        arguments |= {"design": first, "dtype": dtype}
+        self.modulation = SpatioTemporalFocalModulation(**arguments, name="modulation")
         self.norm2 = FusedLayerNormalization(dtype=dtype, name="norm2")
         hidden, normal = hidden_units(mlp_ratio, embed_dim), initializers.NumpyNormal
         self.fc1 = FusedDense(hidden, activate=True, kernel_initializer=normal(), dtype=dtype, name="fc1")
@@ -159,11 +184,24 @@ class FocalBlock(keras.layers.Layer):
             self.gamma_2 = LayerScale(layerscale_value, dtype=dtype, name="gamma_2")
         self.drop_path_1 = StochasticDepth(drop_path_rate, drop_path_per, dtype=dtype, name="drop_path_1")
         self.drop_path_2 = StochasticDepth(drop_path_rate, drop_path_per, dtype=dtype, name="drop_path_2")
+        self.modulators = self.modulation.modulators
+        self.norm1_temporal = self.modulation_temporal = self.gamma_1_temporal = self.drop_path_1_temporal = None
+        if second:
+            self.norm1_temporal = FusedLayerNormalization(dtype=dtype, name="norm1_temporal")
+            arguments |= {"design": second, "name": "modulation_temporal"}
+            self.modulation_temporal = SpatioTemporalFocalModulation(**arguments)
+            if use_layerscale:
+                self.gamma_1_temporal = LayerScale(layerscale_value, dtype=dtype, name="gamma_1_temporal")
+            path = {"dtype": dtype, "name": "drop_path_1_temporal"}
+            self.drop_path_1_temporal = StochasticDepth(drop_path_rate, drop_path_per, **path)
+            self.modulators += self.modulation_temporal.modulators
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         check_tokens(self, input_shape)
         hidden_shape = (*input_shape[:-1], self.fc1.units)
         same_shape = (self.norm1, self.modulation, self.norm2, self.fc1, self.dropout, self.gamma_1, self.gamma_2)
+        for layers in self._modulations()[1:]:
+            same_shape += layers
         for layer in (*same_shape, self.drop_path_1, self.drop_path_2):
             if layer is not None:
                 layer.build(input_shape)
@@ -172,36 +210,40 @@ class FocalBlock(keras.layers.Layer):
         quantize_layers(self, self.quantized)
         self.built = True
 
-    def call(self, inputs: Any, training: bool = False) -> tuple[Any, Any, Any]:
+    def call(self, inputs: Any, training: bool = False) -> tuple[Any, ...]:
         check_called_on(self, inputs)
-        if not training:
-            tokens, *modulators = self._modulate(inputs)
-            return self._mix(tokens), *modulators
-        # All masks are drawn here: a half that is computed twice must drop the same both times.
-        shape = tuple(ops.shape(inputs))
-        same_shape = (self.modulation.dropout, self.drop_path_1, self.dropout, self.drop_path_2)
-        modulation_mask, path_mask_1, mlp_mask, path_mask_2 = (layer.draw_mask(shape) for layer in same_shape)
-        hidden_mask = self.hidden_dropout.draw_mask((*shape[:-1], self.fc1.units))
+        shape = tuple(ops.shape(inputs)) if training else ()
 
-        modulate = functools.partial(
-            self._modulate, training=training, modulation_mask=modulation_mask, path_mask=path_mask_1
-        )
-        mix = functools.partial(
-            self._mix, training=training, hidden_mask=hidden_mask, mlp_mask=mlp_mask, path_mask=path_mask_2
-        )
-        if self.rematerialize:
-            # Each half by itself, so that what they compute again never lies in memory at the same time. TensorFlow
-            # asks a function for its name where it refuses second derivatives, and a partial has none.
-            tokens, *modulators = rematerialized(lambda x: modulate(x), inputs)
-            (tokens,) = rematerialized(lambda x: (mix(x),), tokens)
-            return tokens, *modulators
-        tokens, *modulators = modulate(inputs)
-        return mix(tokens), *modulators
+        def draw(layer, shape=shape):
+            return layer.draw_mask(shape) if training else None
+
+        # All masks are drawn here: a part that is computed twice must drop the same both times.
+        parts = []
+        for layers in self._modulations():
+            _, modulation, _, drop_path = layers
+            masks = {"modulation_mask": draw(modulation.dropout), "path_mask": draw(drop_path)}
+            parts.append(functools.partial(self._modulate, *layers, training=training, **masks))
+        masks = {"mlp_mask": draw(self.dropout), "path_mask": draw(self.drop_path_2)}
+        masks["hidden_mask"] = draw(self.hidden_dropout, (*shape[:-1], self.fc1.units))
+        parts.append(functools.partial(self._mix, training=training, **masks))
+
+        tokens, modulators = inputs, []
+        for part in parts:
+            if training and self.rematerialize:
+                # Each part by itself, so that what they compute again never lies in memory at the same time. TensorFlow
+                # asks a function for its name where it refuses second derivatives, and a partial has none.
+                tokens, *found = rematerialized(lambda x, part=part: part(x), tokens)
+            else:
+                tokens, *found = part(tokens)
+            modulators += found
+        return tokens, *modulators
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """What the gates of a branch weight, in their order: the windows of the focal levels, and the mean of all."""
-        return (*(f"window {window}" for window in self.modulation.windows), "mean")
+        """What the gates weight, in order: of each branch the windows of the focal levels, then the mean of all."""
+        of_each = (*(f"window {window}" for window in self.modulation.windows), "mean")
+        branches = [name.removesuffix("_modulator") for name in self.modulation.modulators]
+        return tuple(f"{branch} {level}" for branch in branches for level in of_each)
 
     def gates(self, inputs: Any) -> Any:
         """Computes the gates by which the block weights its focal levels (Video-FocalNet, Eq. 7).
@@ -210,24 +252,36 @@ class FocalBlock(keras.layers.Layer):
             inputs: What the block is called on.
 
         Returns:
-            Tensor `(batch, frames, height * width, 2 * (focal_level + 1))`: those of the spatial branch, then those of
-            the temporal one, each in the order of `levels`.
+            Tensor `(batch, frames, height * width, len(levels))` in the order of `levels`. Of the design `"divided"`
+            they are those of its first modulation.
         """
         return self.modulation.gates(inputs if self.use_postln else self.norm1(inputs))
 
-    def _modulate(self, inputs, training=False, modulation_mask=None, path_mask=None):
-        """Computes the first half, given what its dropouts keep: tokens and both modulators."""
-        x = inputs if self.use_postln else self.norm1(inputs)
-        x, spatial_modulator, temporal_modulator = self.modulation(x, training=training, keep_mask=modulation_mask)
+    def _modulations(self):
+        """The norm, modulation, layer scale and stochastic depth of each modulation, in their order."""
+        first = (self.norm1, self.modulation, self.gamma_1, self.drop_path_1)
+        if self.modulation_temporal is None:
+            return [first]
+        return [
+            first,
+            (self.norm1_temporal, self.modulation_temporal, self.gamma_1_temporal, self.drop_path_1_temporal),
+        ]
+
+    def _modulate(
+        self, norm, modulation, gamma, drop_path, inputs, training=False, modulation_mask=None, path_mask=None
+    ):
+        """Computes a modulation with its norm and shortcut, given what its dropouts keep: tokens and modulators."""
+        x = inputs if self.use_postln else norm(inputs)
+        x, *modulators = modulation(x, training=training, keep_mask=modulation_mask)
         if self.use_postln:
-            x = self.norm1(x)
-        if self.gamma_1 is not None:
-            x = self.gamma_1(x)
-        tokens = _add(inputs, self._cast(self.drop_path_1(x, training=training, keep_mask=path_mask)))
-        return tokens, self._cast(spatial_modulator), self._cast(temporal_modulator)
+            x = norm(x)
+        if gamma is not None:
+            x = gamma(x)
+        tokens = _add(inputs, self._cast(drop_path(x, training=training, keep_mask=path_mask)))
+        return tokens, *map(self._cast, modulators)
 
     def _mix(self, tokens, training=False, hidden_mask=None, mlp_mask=None, path_mask=None):
-        """Computes the second half, the MLP, given what its dropouts keep."""
+        """Computes the MLP with its norm and shortcut, given what its dropouts keep."""
         x = tokens if self.use_postln else self.norm2(tokens)
         x = self.hidden_dropout(self.fc1(x), training=training, keep_mask=hidden_mask)
         x = self.dropout(self.fc2(x), training=training, keep_mask=mlp_mask)
@@ -235,22 +289,23 @@ class FocalBlock(keras.layers.Layer):
             x = self.norm2(x)
         if self.gamma_2 is not None:
             x = self.gamma_2(x)
-        return _add(tokens, self._cast(self.drop_path_2(x, training=training, keep_mask=path_mask)))
+        return (_add(tokens, self._cast(self.drop_path_2(x, training=training, keep_mask=path_mask))),)
 
     def _cast(self, x):
         """Casts to the block's own dtype: a layer inside may have another policy."""
         return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[tuple[int | None, ...], ...]:
-        return (tuple(input_shape),) * 3
+        return (tuple(input_shape),) * (1 + len(self.modulators))
 
     def count_macs(self, input_shape: Sequence[int]) -> int:
         """Counts the multiply-adds of one call, given the static shape of its input."""
-        return self.modulation.count_macs(input_shape) + 2 * math.prod(input_shape) * self.fc1.units
+        modulations = sum(modulation.count_macs(input_shape) for _, modulation, *_ in self._modulations())
+        return modulations + 2 * math.prod(input_shape) * self.fc1.units
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "FocalBlock":
-        return super().from_config(rename_keys(replace_removed_choice(config), RENAMED))
+        return super().from_config(rename_keys(replace_removed_choice(with_named_fusion(config)), RENAMED))
 
     def get_config(self) -> dict[str, Any]:
         arguments = {name: getattr(self, name) for name in (*ARGUMENTS, *_FURTHER_ARGUMENTS)}

@@ -1,6 +1,8 @@
-"""Spatio-temporal focal modulation (section 3.1 and Figure 3 of the Video-FocalNet paper)."""
+"""Spatio-temporal focal modulation (section 3.1 and Figure 3 of the Video-FocalNet paper), and its other designs."""
 
+import functools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,17 +22,44 @@ from keras_video_focalnet.ops.depthwise import depthwise_conv2d
 from keras_video_focalnet.ops.gated_sum import gated_sum
 from keras_video_focalnet.ops.gelu import gelu
 from keras_video_focalnet.ops.temporal import temporal_conv
-from keras_video_focalnet.utils.checks import check_integer, check_size
+from keras_video_focalnet.utils.checks import check_choice, check_integer, check_size
 from keras_video_focalnet.utils.deprecation import rename_keys, renamed_arguments
 
 RENAMED = {"dim": "embed_dim"}
 ARGUMENTS = ("embed_dim", "grid_size", "focal_level", "focal_window", "focal_factor")
-ARGUMENTS += ("use_postln", "normalize_modulator", "drop_rate")
+ARGUMENTS += ("use_postln", "normalize_modulator", "drop_rate", "design", "fusion", "temporal_depthwise")
+
+# The modulators of each design, in the order in which a layer gives them.
+MODULATORS = {
+    "parallel": ("spatial_modulator", "temporal_modulator"),
+    "spatial": ("spatial_modulator",),
+    "temporal": ("temporal_modulator",),
+    "factorized_3d": ("spatio_temporal_modulator",),
+}
+FUSIONS = ("multiply", "average", "projection")
 
 
-def _product(query, spatial, temporal):
-    """Modulates the query by both modulators (Video-FocalNet, Eq. 9)."""
-    return query * spatial * temporal
+def check_fusion(fusion: str, design: str) -> str:
+    """Checks the argument `fusion`, which says something where a design has two modulators side by side."""
+    if check_choice("fusion", fusion, FUSIONS) != "multiply" and design != "parallel":
+        raise ValueError(
+            f'fusion must be "multiply" with design="{design}", which has no two modulators side by side, received '
+            f'{fusion!r}; leave fusion out, or pass design="parallel".'
+        )
+    return fusion
+
+
+def with_named_fusion(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Puts the name of a fusion back into a configuration that Keras read from a whole `.h5` file: where a text is the
+    name of one of its functions, such as `multiply`, Keras gives the function.
+    """
+    fusion = config.get("fusion")
+    return {**config, "fusion": fusion.__name__} if callable(fusion) else config
+
+
+def _product(query, *modulators):
+    """Modulates the query by every modulator (Video-FocalNet, Eq. 9)."""
+    return functools.reduce(operator.mul, modulators, query)
 
 
 @saved_as("SpatioTemporalFocalModulation")
@@ -40,7 +69,8 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
 
     Two branches in parallel gather context over ever wider focal windows: one within a frame by depth-wise
     convolutions, one along time by convolutions that are full in channels. Each sums its levels by learned gates and
-    mixes channels into a *modulator*; the query is multiplied by both.
+    mixes channels into a *modulator*; the query is multiplied by both. That is the paper's design (Figure 3); `design`
+    and `fusion` are those that it compares with (sections 3.1.3 and 4.3).
 
     Args:
         embed_dim: Channels, an integer of at least 1.
@@ -53,13 +83,25 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
             `use_postln_in_modulation` of the block and the model.
         normalize_modulator: Whether both gated sums are divided by L + 1; False by default.
         drop_rate: The probability of dropout after the output projection, a number in [0, 1); 0 by default.
+        design: Which branches there are. `"parallel"`, the default: both. `"spatial"` or `"temporal"`: one of them
+            alone. `"factorized_3d"`: a single branch, of which each level is a depth-wise convolution within the frame
+            and then one along time that is full in channels, with one GELU after both, and whose last context is the
+            mean over all places and frames.
+        fusion: How two branches' modulators become one, by which the query is multiplied. `"multiply"`, the default:
+            their product. `"average"`: their mean. `"projection"`: a learned linear layer from the channels of both,
+            concatenated, to `embed_dim`. A single branch takes `"multiply"` alone.
+        temporal_depthwise: Whether the convolutions along time are depth-wise too; False by default.
         quantized: Which layers inside are quantized, as `get_config` describes it for a layer after `quantize`, or
             None, the default.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape: `(batch, frames, height * width, embed_dim)`, floating.
 
-    Output shape: three tensors of the input's shape: the modulated tokens, the spatial and the temporal modulator.
+    Output shape: tensors of the input's shape: the modulated tokens and what `modulators` names, by default the spatial
+    and the temporal modulator.
+
+    Attributes:
+        modulators: Tuple of the names of the modulators that the layer gives.
 
     Raises:
         ValueError: An argument is out of its range, or the input does not fit `grid_size` or `embed_dim`.
@@ -81,12 +123,19 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         use_postln: bool = False,
         normalize_modulator: bool = False,
         drop_rate: float = 0.0,
+        design: str = "parallel",
+        fusion: str = "multiply",
+        temporal_depthwise: bool = False,
         quantized: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.quantized = quantized
         embed_dim = check_integer("embed_dim", embed_dim, minimum=1)
+        self.design = check_choice("design", design, MODULATORS)
+        self.fusion = check_fusion(fusion, design)
+        self.temporal_depthwise = temporal_depthwise
+        self.modulators = MODULATORS[design]
         focal_level = check_integer("focal_level", focal_level, minimum=0)
         focal_window = check_integer("focal_window", focal_window, minimum=1)
         focal_factor = check_integer("focal_factor", focal_factor, minimum=0)
@@ -106,11 +155,23 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         self.windows = tuple(focal_window + focal_factor * level for level in range(focal_level))
 
         normal, uniform = initializers.NumpyNormal, initializers.NumpyFanInUniform
+        parallel, temporal = design == "parallel", design == "temporal"
         gates = focal_level + 1
-        self.f = self._dense((embed_dim, embed_dim, gates), "f", normal())
-        self.f_temporal = self._dense((embed_dim, gates), "f_temporal", normal())
-        self.h = self._dense(embed_dim, "h", uniform(embed_dim), uniform(embed_dim))
-        self.h_temporal = self._dense(embed_dim, "h_temporal", uniform(embed_dim), uniform(embed_dim))
+        self.f = self.f_temporal = self.h = self.h_temporal = self.h_mean_temporal = self.proj_spatio_temporal = None
+        if not temporal:
+            self.f = self._dense((embed_dim, embed_dim, gates), "f", normal())
+        if parallel or temporal:
+            # The query comes from the first branch that there is.
+            units = (embed_dim, gates) if parallel else (embed_dim, embed_dim, gates)
+            self.f_temporal = self._dense(units, "f_temporal", normal())
+        if not temporal:
+            self.h = self._dense(embed_dim, "h", uniform(embed_dim), uniform(embed_dim))
+        if parallel or temporal:
+            # Weights of a product would fit a mean: by the name, those of one are never taken for the other's.
+            name = "h_mean_temporal" if fusion == "average" else "h_temporal"
+            setattr(self, name, self._dense(embed_dim, name, uniform(embed_dim), uniform(embed_dim)))
+        if fusion == "projection":
+            self.proj_spatio_temporal = self._dense(embed_dim, "proj_spatio_temporal", normal())
         self.proj = self._dense(embed_dim, "proj", normal())
         self.ln = None
         if use_postln:
@@ -126,60 +187,98 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
             raise ValueError(
                 f"The input has {input_shape[-1]} channels but embed_dim={self.embed_dim}; make the two equal."
             )
+        spatial = () if self.design == "temporal" else self.windows
+        temporal = () if self.design == "spatial" else self.windows
+        filters = 1 if self.temporal_depthwise else self.embed_dim
         self.spatial_kernels = [
             self.add_weight(
                 name=f"spatial_kernel_{level}",
                 shape=(window, window, self.embed_dim, 1),
                 initializer=initializers.NumpyFanInUniform(window * window),
             )
-            for level, window in enumerate(self.windows)
+            for level, window in enumerate(spatial)
         ]
         self.temporal_kernels = [
             self.add_weight(
                 name=f"temporal_kernel_{level}",
-                shape=(window, 1, self.embed_dim, self.embed_dim),
-                initializer=initializers.NumpyFanInUniform(window * self.embed_dim),
+                shape=(window, 1, self.embed_dim, filters),
+                initializer=initializers.NumpyFanInUniform(window * filters),
             )
-            for level, window in enumerate(self.windows)
+            for level, window in enumerate(temporal)
         ]
-        for layer in (self.f, self.f_temporal, self.h, self.h_temporal, self.proj, self.ln, self.dropout):
+        for layer in (*self._dense_layers(), self.ln, self.dropout):
             if layer is not None:
                 layer.build(input_shape)
+        if self.proj_spatio_temporal is not None:
+            self.proj_spatio_temporal.build((*input_shape[:-1], 2 * self.embed_dim))
         quantize_layers(self, self.quantized)
         self.built = True
 
-    def call(self, inputs: Any, training: bool = False, keep_mask: Any = None) -> tuple[Any, Any, Any]:
+    def _dense_layers(self):
+        """The dense layers that there are and that take tokens of `embed_dim` channels."""
+        layers = (self.f, self.f_temporal, self.h, self.h_temporal, self.h_mean_temporal, self.proj)
+        return [layer for layer in layers if layer is not None]
+
+    def call(self, inputs: Any, training: bool = False, keep_mask: Any = None) -> tuple[Any, ...]:
         check_called_on(self, inputs)
         formulations = {"inline": lambda function: function, "region": xla_region}
         formulation = choose("modulation", formulations, "region" if region_pays(inputs) else "inline")
         return formulation(lambda x: self._modulate(x, training, keep_mask))(inputs)
 
     def _modulate(self, inputs, training, keep_mask):
-        frames = ops.shape(inputs)[1]
-        tokens = self.grid_size[0] * self.grid_size[1]
+        shape = (-1, ops.shape(inputs)[1], self.grid_size[0] * self.grid_size[1], self.embed_dim)
+        modulators = []
+        if self.f is not None:
+            query, context, gates = map(self._cast, self.f(inputs))
+            over = self._over_space_and_time if self.design == "factorized_3d" else self._over_space
+            modulators.append(over(context, gates, shape))
+        if self.f_temporal is not None:
+            *queries, context, gates = map(self._cast, self.f_temporal(inputs))
+            query = queries[0] if queries else query
+            modulators.append(self._over_time(context, gates))
 
-        query, context, gates = map(self._cast, self.f(inputs))
+        modulated = _product(query, *self._fused(modulators))
+        if self.ln is not None:
+            modulated = self.ln(modulated)
+        modulated = self.dropout(self.proj(modulated), training=training, keep_mask=keep_mask)
+        return self._cast(modulated), *modulators
+
+    def _over_space(self, context, gates, shape):
         context = ops.reshape(context, (-1, *self.grid_size, self.embed_dim))
         gates = ops.reshape(gates, (-1, *self.grid_size, self.focal_level + 1))
         spatial = self.h(self._aggregate(context, gates, self.spatial_kernels, depthwise_conv2d, axes=(1, 2)))
-        spatial = ops.reshape(self._cast(spatial), (-1, frames, tokens, self.embed_dim))
+        return ops.reshape(self._cast(spatial), shape)
 
-        context, gates = map(self._cast, self.f_temporal(inputs))
-        temporal = self.h_temporal(self._aggregate(context, gates, self.temporal_kernels, temporal_conv, axes=1))
-        temporal = self._cast(temporal)
+    def _over_time(self, context, gates):
+        h = self.h_temporal or self.h_mean_temporal
+        return self._cast(h(self._aggregate(context, gates, self.temporal_kernels, self._convolve_time, axes=1)))
 
-        modulated = _product(query, spatial, temporal)
-        if self.ln is not None:
-            modulated = self.ln(modulated)
-        return self._cast(self.dropout(self.proj(modulated), training=training, keep_mask=keep_mask)), spatial, temporal
+    def _over_space_and_time(self, context, gates, shape):
+        def convolve(context, kernels):
+            frames = ops.reshape(context, (-1, *self.grid_size, self.embed_dim))
+            return self._convolve_time(ops.reshape(depthwise_conv2d(frames, kernels[0]), shape), kernels[1])
+
+        kernels = list(zip(self.spatial_kernels, self.temporal_kernels, strict=True))
+        return self._cast(self.h(self._aggregate(context, gates, kernels, convolve, axes=(1, 2))))
+
+    def _convolve_time(self, context, kernel):
+        return depthwise_conv2d(context, kernel) if self.temporal_depthwise else temporal_conv(context, kernel)
+
+    def _fused(self, modulators):
+        """What the query is multiplied by: the modulators, or the one that they become."""
+        if self.fusion == "average":
+            spatial, temporal = modulators
+            return [(spatial + temporal) * 0.5]
+        if self.fusion == "projection":
+            return [self._cast(self.proj_spatio_temporal(ops.concatenate(modulators, axis=-1)))]
+        return modulators
 
     def gates(self, inputs: Any) -> Any:
-        """Computes the gates of both branches for what the layer is called on, `(batch, frames, height * width, 2 *
-        (focal_level + 1))`: those of space first, of each branch the levels in order and then the mean.
+        """Computes the gates of each branch for what the layer is called on, `(batch, frames, height * width, gates)`:
+        `focal_level + 1` a branch, those of space first, of each branch the levels in order and then the mean.
         """
-        *_, spatial = self.f(inputs)
-        _, temporal = self.f_temporal(inputs)
-        return ops.concatenate([self._cast(spatial), self._cast(temporal)], axis=-1)
+        gates = [self._cast(layer(inputs)[-1]) for layer in (self.f, self.f_temporal) if layer is not None]
+        return ops.concatenate(gates, axis=-1)
 
     def _cast(self, x):
         """Casts to the layer's own dtype: a layer inside may have another policy."""
@@ -197,17 +296,22 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         return total / (self.focal_level + 1) if self.normalize_modulator else total
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[tuple[int | None, ...], ...]:
-        return (tuple(input_shape),) * 3
+        return (tuple(input_shape),) * (1 + len(self.modulators))
 
     def count_macs(self, input_shape: Sequence[int]) -> int:
         """Counts the multiply-adds of one call, given the static shape of its input."""
-        projections = 6 * self.embed_dim + 2 * (self.focal_level + 1)
-        convolutions = sum(window * window + window * self.embed_dim for window in self.windows)
-        return math.prod(input_shape) * (projections + convolutions)
+        factors = sum(layer.units for layer in self._dense_layers())
+        if self.proj_spatio_temporal is not None:
+            factors += 2 * self.embed_dim
+        if self.design != "temporal":
+            factors += sum(window * window for window in self.windows)
+        if self.design != "spatial":
+            factors += sum(self.windows) * (1 if self.temporal_depthwise else self.embed_dim)
+        return math.prod(input_shape) * factors
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "SpatioTemporalFocalModulation":
-        return super().from_config(rename_keys(config, RENAMED))
+        return super().from_config(rename_keys(with_named_fusion(config), RENAMED))
 
     def get_config(self) -> dict[str, Any]:
         arguments = {name: getattr(self, name) for name in ARGUMENTS}

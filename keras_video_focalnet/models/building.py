@@ -155,6 +155,8 @@ def _build(function: Callable, architecture: type[VideoClassifier], entry: regis
     fixed = {*given, *function.preset, *REQUIRED_ARGUMENTS, *architecture.load_options}
     arguments |= {name: trained[name] for name in arguments if name not in fixed and _is_plain(trained.get(name, ...))}
     architecture.check_shape(arguments)
+    if isinstance(weights, str) and "://" not in weights and not is_path(weights):
+        architecture.check_published({**arguments, **options}, registry.find_entry(entry.name, weights))
     opened = open_weights(weights, layout_of(entry.name))
     classes = classes_of(opened.state, architecture.classifier_tensors)
     if classes is None and opened.labels:

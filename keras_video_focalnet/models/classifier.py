@@ -23,6 +23,7 @@ from keras_video_focalnet.models.jax_state import whole
 from keras_video_focalnet.models.maps import TOKENS, LayerMap
 from keras_video_focalnet.models.network import LayerRole, Network
 from keras_video_focalnet.models.preprocessing import IMAGENET, Preprocessing
+from keras_video_focalnet.models.registry import Entry
 from keras_video_focalnet.ops.autodiff.formulation import force
 from keras_video_focalnet.ops.autodiff.portable import PORTABLE
 from keras_video_focalnet.utils.checks import check_integer
@@ -185,6 +186,12 @@ class VideoClassifier(ToldByNames, TrainedByHeads):
         unknown = next((name for name in options if name not in cls.load_options), None)
         if unknown is not None:
             raise TypeError(f"{cls.__name__} has no option {unknown!r} for loading; it has {list(cls.load_options)}.")
+
+    @classmethod
+    def check_published(cls, arguments: Mapping[str, Any], entry: Entry) -> None:
+        """Check that published weights are for a model of the constructor's arguments and `load_options`, before they
+        are downloaded; by default nothing is known that would make them another's.
+        """
 
     @classmethod
     def default_shape(cls, arguments: Mapping[str, Any], shape: Sequence[int | None]) -> Sequence[int | None]:

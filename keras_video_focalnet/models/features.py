@@ -21,7 +21,8 @@ def feature_taps(model: keras.Model) -> dict[str, Any]:
     Returns:
         Dict of Keras tensors in the order of the network. Of a Video-FocalNet they are `(batch, frames, height * width,
         channels)`: each block's output `"stage0_block0"` and its modulators `"stage0_block0/spatial_modulator"` and
-        `"stage0_block0/temporal_modulator"`; the block's layer has `(height, width)` as `grid_size`.
+        `"stage0_block0/temporal_modulator"`, or what modulators its `design` has; the block's layer has `(height,
+        width)` as `grid_size`.
 
     Raises:
         ValueError: The model holds no network of ours, or more than one.

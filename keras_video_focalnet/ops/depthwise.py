@@ -1,4 +1,4 @@
-"""Depth-wise convolution over height and width (Video-FocalNet, Eq. 6, the spatial branch)."""
+"""Depth-wise convolution over two axes (Video-FocalNet, Eq. 6, the spatial branch)."""
 
 import functools
 
@@ -12,11 +12,13 @@ from keras_video_focalnet.ops.convolution import convolution
 
 
 def depthwise_conv2d(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve every channel of `(batch, height, width, channels)`, height and width static, with its own filter of the
-    kernel `(k, k, channels, 1)`, k odd: stride 1, zero padding that keeps the size, no bias.
+    """Convolve every channel of `(batch, height, width, channels)` with its own filter of the kernel `(k, k', channels,
+    1)`, both sides odd: stride 1, zero padding that keeps the size, no bias.
     """
     formulations = {"convolution": _convolution, "shifted": _shifted_sum}
-    default = "shifted" if compiled_by_xla() and on_cpu(x) else "convolution"
+    # A sum of shifted products is cut out of sizes that are known.
+    known = all(type(size) is int for size in x.shape[1:3])
+    default = "shifted" if known and compiled_by_xla() and on_cpu(x) else "convolution"
     return choose("depthwise_conv2d", formulations, default)(x, kernel)
 
 

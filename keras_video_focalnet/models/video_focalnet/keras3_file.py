@@ -41,10 +41,14 @@ class _Reader:
         names = _by_class(layers)
         for index, name in enumerate(names.get("patch_embedding", ())):
             self._embedding("patch_embed" if index == 0 else f"layers.{index - 1}.downsample", layers, name)
-        stage, block, width = -1, 0, None
+        stage, block, width, temporal_block = -1, 0, None, 0
         for name in names.get("focal_block", ()):
             group = self._file.group(layers, name)
             norm1 = self._vars(group, "norm1", (1, 1))
+            if not self._file.has(self._file.group(group, "modulation"), "f"):
+                self._block(f"layers_temporal.blocks.{temporal_block}", group, norm1)
+                temporal_block += 1
+                continue
             # Stages have no mark of their own in the file: each doubles the channels.
             stage, block = (stage, block + 1) if len(norm1[0]) == width else (stage + 1, 0)
             width = len(norm1[0])
@@ -91,28 +95,52 @@ class _Reader:
         self._norm(f"{name}.norm", self._file.group(parent, layer), "norm")
 
     def _block(self, name, group, norm1):
-        modulation, inner = self._file.group(group, "modulation"), f"{name}.modulation"
-        for gamma in ("gamma_1", "gamma_2"):
+        for gamma in ("gamma_1", "gamma_2", "gamma_1_temporal"):
             if self._file.has(group, gamma):
                 (self._state[f"{name}.{gamma}"],) = self._vars(group, gamma, (1,))
         self._pair(f"{name}.norm1", *norm1)
         self._norm(f"{name}.norm2", group, "norm2")
-        levels = len(self._file.group(modulation, "vars").members) // 2 if self._file.has(modulation, "vars") else 0
-        kernels = self._vars(group, "modulation", (4,) * 2 * levels) if levels else []
-        for level, (spatial, temporal) in enumerate(zip(kernels[:levels], kernels[levels:], strict=True)):
-            if temporal.shape[1] != 1:
-                raise WeightsFileError(
-                    f"tensor '{modulation.name}/vars/{levels + level}' has shape {temporal.shape}, which is "
-                    "no temporal kernel: its second axis must be 1"
-                )
-            self._state[f"{inner}.focal_layers.{level}.0.weight"] = spatial.transpose(2, 3, 0, 1)
-            self._state[f"{inner}.focal_layers_temporal.{level}.0.weight"] = temporal[:, 0].transpose(2, 1, 0)
-        for linear, trailing in (("f", 0), ("h", 2), ("f_temporal", 0), ("h_temporal", 1), ("proj", 0)):
-            self._linear(f"{inner}.{linear}", modulation, linear, trailing)
-        if self._file.has(modulation, "ln"):
-            self._norm(f"{inner}.ln", modulation, "ln")
+        self._modulation(f"{name}.modulation", group, "modulation")
+        if self._file.has(group, "modulation_temporal"):
+            self._norm(f"{name}.norm1_temporal", group, "norm1_temporal")
+            self._modulation(f"{name}.modulation_temporal", group, "modulation_temporal")
         for linear in ("fc1", "fc2"):
             self._linear(f"{name}.mlp.{linear}", group, linear)
+
+    def _modulation(self, name, block, layer):
+        modulation = self._file.group(block, layer)
+        has_f, has_f_temporal = (self._file.has(modulation, linear) for linear in ("f", "f_temporal"))
+        linears = {"f": 0, "h": 2} if has_f else {}
+        if has_f_temporal or not has_f:
+            h = "h_mean_temporal" if self._file.has(modulation, "h_mean_temporal") else "h_temporal"
+            linears |= {"f_temporal": 0, h: 1}
+        if self._file.has(modulation, "proj_spatio_temporal"):
+            linears["proj_spatio_temporal"] = 0
+        for linear, trailing in (linears | {"proj": 0}).items():
+            self._linear(f"{name}.{linear}", modulation, linear, trailing)
+        if self._file.has(modulation, "ln"):
+            self._norm(f"{name}.ln", modulation, "ln")
+
+        count = len(self._file.group(modulation, "vars").members) if self._file.has(modulation, "vars") else 0
+        spatial = temporal = count // 2
+        if not has_f:
+            spatial, temporal = 0, count
+        elif not has_f_temporal:
+            # A gate for each level, and one more, lies beside query and context: so many kernels has one branch.
+            rows, channels = self._state[f"{name}.f.weight"].shape
+            spatial, temporal = (count, 0) if count == rows - 2 * channels - 1 else (spatial, temporal)
+        kernels = self._vars(block, layer, (4,) * (spatial + temporal)) if count else []
+        for level, kernel in enumerate(kernels[:spatial]):
+            self._state[f"{name}.focal_layers.{level}.0.weight"] = kernel.transpose(2, 3, 0, 1)
+        for level, kernel in enumerate(kernels[spatial:]):
+            if kernel.shape[1] != 1:
+                raise WeightsFileError(
+                    f"tensor '{modulation.name}/vars/{spatial + level}' has shape {kernel.shape}, which is no temporal "
+                    "kernel: its second axis must be 1"
+                )
+            # A kernel of one filter is depth-wise.
+            axes = (1, 2, 0) if kernel.shape[3] == 1 else (2, 1, 0)
+            self._state[f"{name}.focal_layers_temporal.{level}.0.weight"] = kernel[:, 0].transpose(axes)
 
 
 def _by_class(group):

@@ -17,7 +17,7 @@ from keras_video_focalnet.weights.keras3_file import check_labels, parse_config
 
 _CLASSES = {
     r"patch_embed|stage\d+_downsample": "patch_embedding",
-    r"stage\d+_block\d+": "focal_block",
+    r"(stage\d+|temporal)_block\d+": "focal_block",
     "norm": "layer_normalization",
     "head": "dense",
 }

@@ -11,6 +11,7 @@ import keras
 
 from keras_video_focalnet.layers import FocalBlock, FusedLayerNormalization, PatchEmbedding, ReplayableDropout
 from keras_video_focalnet.layers.focal_block import check_rematerialize, replace_removed_choice
+from keras_video_focalnet.layers.focal_modulation import check_fusion, with_named_fusion
 from keras_video_focalnet.layers.initializers import NumpyNormal
 from keras_video_focalnet.models.building import builder
 from keras_video_focalnet.models.classifier import VideoClassifier, check_labels
@@ -19,11 +20,18 @@ from keras_video_focalnet.models.inputs import clip_shape, enter
 from keras_video_focalnet.models.maps import GATES, MODULATOR, TOKENS, LayerMap
 from keras_video_focalnet.models.network import BLOCK, CLASSIFIER, NORM, STEM, TRANSITION, LayerRole
 from keras_video_focalnet.models.video_focalnet.entries import BUILDERS
-from keras_video_focalnet.models.video_focalnet.weights import TEMPORAL_INITS, inflate, layer_slots
+from keras_video_focalnet.models.video_focalnet.weights import (
+    DESIGNS,
+    TEMPORAL_INITS,
+    check_published,
+    inflate,
+    layer_slots,
+)
 from keras_video_focalnet.utils.checks import check_choice, check_each, check_integer, check_number
 
 STAGES = 4
 _IN_STAGE = re.compile(r"stage(\d+)_(block\d+|downsample)")
+_TEMPORAL_BLOCK = re.compile(r"temporal_block\d+")
 DEFAULT_SHAPE = (8, 224, 224, 3)
 
 
@@ -31,8 +39,23 @@ DEFAULT_SHAPE = (8, 224, 224, 3)
 class VideoFocalNet(VideoClassifier):
     """Video-FocalNet as a functional model: four stages of focal blocks after a patch embedding each (paper Figure 2).
 
-    Every block is one layer, `stage{S}_block{B}` (from 0), with three outputs: its tokens and its spatial and temporal
-    modulator, each `(batch, frames, height * width, channels)`. `feature_taps(model)` names them all.
+    Every block is one layer, `stage{S}_block{B}` (from 0), that gives its tokens and its modulators, by default a
+    spatial and a temporal one, each `(batch, frames, height * width, channels)`. `feature_taps(model)` names them all.
+
+    `design` is one of the five that the paper compares (section 3.1.3 and Figure 4):
+
+    - `"parallel"` (e), the proposed one: a spatial and a temporal branch side by side in every block.
+    - `"spatial"` (a): the spatial branch alone (Eq. 10) on each frame; the pooling averages the frames' features.
+    - `"factorized_3d"` (b): one branch, of which each level is a 2-D depth-wise convolution within the frame and then a
+      1-D point-wise one over time. The paper leaves open what lies between the two and what the last level averages:
+      here nothing, and the whole clip.
+    - `"factorized_encoder"` (c): the blocks of all four stages are spatial, and a temporal encoder is stacked on them:
+      `depths[3]` blocks `temporal_block{B}` of the last stage's channels and focal levels, with a temporal branch
+      alone, whose convolutions are depth-wise, as the paper says of this design. It leaves open how many blocks that
+      encoder has and whether places are pooled before it: here each place of the last stage is a sequence of its own.
+    - `"divided"` (d): a spatial and then a temporal modulation in every block, each behind a norm and beside a
+      shortcut. The paper alternates them after divided space-time attention (Bertasius et al. 2021), which has both in
+      one block, and leaves open which comes first.
 
     Args:
         embed_dim: int, channels of the first stage; each further stage doubles them.
@@ -52,6 +75,9 @@ class VideoFocalNet(VideoClassifier):
         drop_rate: float, dropout after the stem and in the blocks.
         drop_path_rate: float, stochastic depth of the last block; it rises linearly from 0.
         drop_path_per: `"frame"` (as the reference) or `"clip"`.
+        design: `"parallel"`, `"spatial"`, `"factorized_3d"`, `"factorized_encoder"` or `"divided"`, see above.
+        fusion: how the two modulators of `"parallel"` become one (section 4.3, Figure 6a): `"multiply"`, as the paper
+            proposes, `"average"`, or `"projection"`, a learned linear layer of both. Other designs fuse none.
         rematerialize: bool, or four of them, one a stage: compute again in the backward pass what a block computed,
             instead of keeping it, so that training takes less memory and more time, see `FocalBlock`.
         include_top: bool, the classifier.
@@ -99,6 +125,8 @@ class VideoFocalNet(VideoClassifier):
         drop_rate=0.0,
         drop_path_rate=0.1,
         drop_path_per="frame",
+        design="parallel",
+        fusion="multiply",
         rematerialize=False,
         include_top=True,
         input_tensor=None,
@@ -124,6 +152,7 @@ class VideoFocalNet(VideoClassifier):
         drop_rate = check_number("drop_rate", drop_rate, minimum=0, below=1)
         drop_path_rate = check_number("drop_path_rate", drop_path_rate, minimum=0, below=1)
         check_choice("drop_path_per", drop_path_per, ("frame", "clip"))
+        check_fusion(fusion, check_choice("design", design, DESIGNS))
         rematerialize = _each_stage(check_rematerialize, "rematerialize", rematerialize)
         check_choice("pooling", pooling, POOLINGS)
         if include_top:
@@ -141,10 +170,15 @@ class VideoFocalNet(VideoClassifier):
         if drop_rate:
             x = ReplayableDropout(drop_rate, dtype=policy, name="embed_dropout")(x)
 
-        drop_path_rates = _linear_rise(drop_path_rate, sum(depths))
+        blocks = [[f"stage{stage}_block{block}" for block in range(depth)] for stage, depth in enumerate(depths)]
+        of_stages = "spatial" if design == "factorized_encoder" else design
+        if design == "factorized_encoder":
+            blocks[-1] += [f"temporal_block{block}" for block in range(depths[-1])]
+        drop_path_rates = _linear_rise(drop_path_rate, sum(map(len, blocks)))
         for stage in range(STAGES):
-            for block in range(depths[stage]):
-                x, _, _ = FocalBlock(
+            for place in blocks[stage]:
+                is_temporal = _TEMPORAL_BLOCK.fullmatch(place) is not None
+                x, *_ = FocalBlock(
                     embed_dim * 2**stage,
                     embed.output_grid,
                     mlp_ratio=mlp_ratio,
@@ -159,9 +193,12 @@ class VideoFocalNet(VideoClassifier):
                     drop_rate=drop_rate,
                     drop_path_rate=next(drop_path_rates),
                     drop_path_per=drop_path_per,
+                    design="temporal" if is_temporal else of_stages,
+                    fusion=fusion,
+                    temporal_depthwise=is_temporal,
                     rematerialize=rematerialize[stage],
                     dtype=policy,
-                    name=f"stage{stage}_block{block}",
+                    name=place,
                 )(x)
             if stage < STAGES - 1:
                 channels, place = embed_dim * 2 ** (stage + 1), f"stage{stage}_downsample"
@@ -180,12 +217,16 @@ class VideoFocalNet(VideoClassifier):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> VideoFocalNet:
         """Build a model from what `get_config` gave; an option of earlier versions is replaced by today's."""
-        return super().from_config(replace_removed_choice(config), custom_objects)
+        return super().from_config(replace_removed_choice(with_named_fusion(config)), custom_objects)
 
     @classmethod
     def role(cls, layer: keras.layers.Layer) -> LayerRole | None:
-        """What a layer is to the network: `patch_embed`, `stage0_block0`, `stage0_downsample`, ..., `norm`, `head`."""
+        """What a layer is to the network: `patch_embed`, `stage0_block0`, `stage0_downsample`, ..., `norm`, `head`; the
+        temporal encoder of the design `"factorized_encoder"` is a fifth stage.
+        """
         name = layer.name
+        if _TEMPORAL_BLOCK.fullmatch(name) and isinstance(layer, FocalBlock):
+            return LayerRole(BLOCK, STAGES)
         place = _IN_STAGE.fullmatch(name)
         if place is not None:
             kind = TRANSITION if place[2] == "downsample" else BLOCK
@@ -195,10 +236,12 @@ class VideoFocalNet(VideoClassifier):
 
     @classmethod
     def layer_taps(cls, layer: keras.layers.Layer) -> dict[str, Any]:
-        """A block's tokens and its spatial and temporal modulator, each `(batch, frames, height * width, channels)`."""
+        """A block's tokens and its modulators, each `(batch, frames, height * width, channels)`: `spatial_modulator`,
+        `temporal_modulator` or both, or `spatio_temporal_modulator` of the design `"factorized_3d"`.
+        """
         if not isinstance(layer, FocalBlock):
             return {}
-        names = (layer.name, f"{layer.name}/spatial_modulator", f"{layer.name}/temporal_modulator")
+        names = (layer.name, *(f"{layer.name}/{modulator}" for modulator in layer.modulators))
         return dict(zip(names, layer.output, strict=True))
 
     @classmethod
@@ -206,17 +249,17 @@ class VideoFocalNet(VideoClassifier):
         """A block's modulators (the paper's Figure 7), the gates of its focal levels (Eq. 7), and its tokens."""
         if not isinstance(layer, FocalBlock):
             return {}
-        tokens, spatial, temporal = layer.output
+        tokens, *modulators = layer.output
         places = {"grid": layer.grid_size}
-        names = tuple(f"{branch} {level}" for branch in ("spatial", "temporal") for level in layer.levels)
-        return {
-            "spatial": LayerMap(MODULATOR, (spatial,), **places),
-            "temporal": LayerMap(MODULATOR, (temporal,), **places),
-            GATES: LayerMap(GATES, (layer.input,), compute=layer.gates, names=names, **places),
-            TOKENS: LayerMap(TOKENS, (tokens,), **places),
+        branches = [name.removesuffix("_modulator") for name in layer.modulators]
+        maps = {
+            name: LayerMap(MODULATOR, (tensor,), **places) for name, tensor in zip(branches, modulators, strict=True)
         }
+        maps[GATES] = LayerMap(GATES, (layer.input,), compute=layer.gates, names=layer.levels, **places)
+        return {**maps, TOKENS: LayerMap(TOKENS, (tokens,), **places)}
 
     layer_slots = staticmethod(layer_slots)
+    check_published = staticmethod(check_published)
     complete_state = staticmethod(inflate)
 
     @classmethod
