@@ -246,3 +246,23 @@ def test_videos_without_a_frame_are_refused(focal, tmp_path):
         kvf.visualize(focal, tmp_path / "nothing.mp4")
     with pytest.raises(ValueError, match="holds no frame"):
         kvf.visualize(focal, iter(()))
+
+
+@pytest.mark.parametrize(
+    "design,branches",
+    [
+        ("spatial", ["spatial"]),
+        ("factorized_3d", ["spatio_temporal"]),
+        ("factorized_encoder", ["spatial"]),
+        ("divided", ["spatial", "temporal"]),
+    ],
+)
+def test_every_design_shows_its_modulators_and_gates(design, branches):
+    model = scattered(VideoFocalNet(**SMALL, design=design))
+    maps = find_network(model).maps()["stage1_block0"]
+    assert list(maps) == [*branches, "gates", "tokens"]
+    assert maps["gates"].names == tuple(f"{branches[0]} {level}" for level in ("window 3", "window 5", "mean"))
+    found = kvf.visualize(model, clip_of(model), block="stage1_block0", what="gates").grids["gates"]
+    assert found.shape == (4, *model.get_layer("stage1_block0").grid_size, 3)
+    if design == "factorized_encoder":
+        assert list(find_network(model).maps()["temporal_block0"]) == ["temporal", "gates", "tokens"]
