@@ -101,13 +101,18 @@ def grad_cam(
         The map, float32 `(frames, height, width, 1)` of at least 0, the index of the class, and its logit.
 
     Raises:
-        ValueError: The network has no classifier.
+        ValueError: The network has no classifier, or is quantized.
     """
     model = network.model
     if not isinstance(model, VideoClassifier) or model.classifier is None:
         raise ValueError(
             f"what has 'grad-cam', for which the model {model.name!r} has no classifier of ours; build it with "
             "include_top=True, or choose another map."
+        )
+    if any("int8" in str(weight.dtype) for weight in model.weights):
+        raise ValueError(
+            f"what has 'grad-cam', and the model {model.name!r} is quantized, through which gradients are not right; "
+            "take it as it was before model.quantize, or choose another map."
         )
     (tokens,) = found.tensors
     clip = np.asarray(clip, np.float32)

@@ -231,6 +231,11 @@ def test_wrong_choices_name_the_right_ones(focal, toy, tmp_path):
         look(focal, clip, start=1)
     with pytest.raises(ValueError, match="'grad-cam'.*has no classifier of ours; build it with include_top=True"):
         look(VideoFocalNet(**SMALL, include_top=False), clip, what="grad-cam")
+    quantized = VideoFocalNet(**SMALL)
+    quantized.quantize("int8")
+    assert look(quantized, clip, what="spatial").maps["spatial"].max() > 0
+    with pytest.raises(ValueError, match="'grad-cam', and the model 'video_focalnet' is quantized"):
+        look(quantized, clip, what="grad-cam")
     with pytest.raises(ValueError, match="holds 0 networks of ours"):
         look(keras.Sequential([keras.Input((4, 32, 48, 3)), keras.layers.Flatten()]), clip)
 
