@@ -113,6 +113,13 @@ done
 run "$PYTHON" -m benchmarks.inference --sizes vita-clip --subjects "$ours" --batches 1 --name inference-vita-clip
 run "$PYTHON" -m benchmarks.prompting --classes 10
 
+step "designs and fusions of Video-FocalNet; maps, Grad-CAM, pictures and videos with answers"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/layers/test_designs.py tests/models/video_focalnet/test_designs.py tests/visualization \
+        tests/cli/test_visualize.py -m "slow or not slow"
+done
+run "$PYTHON" -m benchmarks.design_variants
+
 step "conformance of every architecture, and the toy"
 for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/models/test_conformance.py tests/models/test_video_focalnet.py tests/toy \
