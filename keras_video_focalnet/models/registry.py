@@ -48,8 +48,8 @@ class Builder:
         input_shape: Default `(frames, height, width, 3)`.
 
     Example:
-        >>> Builder("ToySmall", ("toy_small",), "shapes", (6, 40, 56, 3)).short_name
-        'toy_small'
+        >>> Builder("MyNetSmall", ("my_net_small",), "shapes", (6, 40, 56, 3)).short_name
+        'my_net_small'
     """
 
     name: str
@@ -88,7 +88,7 @@ class Entry:
         google_drive: Id of the authors' own file on Google Drive, which a script cannot fetch; None: it has none.
 
     Example:
-        >>> Entry("ToySmall", "shapes", "Moving shapes", classes=3, variant=(16, 224)).name
+        >>> Entry("MyNetSmall", "shapes", "Moving shapes", classes=3, variant=(16, 224)).name
         'shapes_16x224'
     """
 

@@ -20,6 +20,9 @@ RECIPE = kvf.get_recipe("vita_clip", epochs=2, num_frames=4, size=32, stride=1, 
 OPTIONS = {"recipe": RECIPE, "batch_size": 3, "workers": 0, "progress": False}
 
 
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
+
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """A folder with six videos of three classes."""

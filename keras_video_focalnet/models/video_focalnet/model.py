@@ -170,14 +170,14 @@ class VideoFocalNet(VideoClassifier):
         if drop_rate:
             x = ReplayableDropout(drop_rate, dtype=policy, name="embed_dropout")(x)
 
-        blocks = [[f"stage{stage}_block{block}" for block in range(depth)] for stage, depth in enumerate(depths)]
         of_stages = "spatial" if design == "factorized_encoder" else design
-        if design == "factorized_encoder":
-            blocks[-1] += [f"temporal_block{block}" for block in range(depths[-1])]
-        drop_path_rates = _linear_rise(drop_path_rate, sum(map(len, blocks)))
+        further = depths[-1] if design == "factorized_encoder" else 0
+        drop_path_rates = _linear_rise(drop_path_rate, sum(depths) + further)
         for stage in range(STAGES):
-            for place in blocks[stage]:
-                is_temporal = _TEMPORAL_BLOCK.fullmatch(place) is not None
+            # One after the other: a file may claim any number of blocks, and building them is what is bounded.
+            for block in range(depths[stage] + (further if stage == STAGES - 1 else 0)):
+                is_temporal = block >= depths[stage]
+                place = f"temporal_block{block - depths[stage]}" if is_temporal else f"stage{stage}_block{block}"
                 x, *_ = FocalBlock(
                     embed_dim * 2**stage,
                     embed.output_grid,

@@ -51,6 +51,7 @@ def test_a_variant_keeps_the_contract(name, check, tmp_path):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_variant_trains_saves_and_loads(name, tmp_path):
     model = scattered(small(**VARIANTS[name], drop_path_rate=0.1))
     clips, classes = np.concatenate([clips_like(model, 4)] * 2), np.arange(8) % 5

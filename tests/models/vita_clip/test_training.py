@@ -63,6 +63,7 @@ def test_projections_of_class_tokens_train_on_demand(name):
 
 @pytest.mark.parametrize("trains", ["prompts", "cls_proj", "all"])
 @pytest.mark.parametrize("context", ["class", None])
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_step_moves_what_trains_and_nothing_else(trains, context):
     model = compiled(build(trains=trains, context=context))
     before = model.state()
@@ -191,6 +192,7 @@ def test_a_step_does_not_run_the_text_tower_where_nothing_of_it_trains(runs, fro
 # ---- Fresh text features
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_fit_is_followed_by_scores_of_what_was_learned():
     model = compiled(build())
     first = model.predict(clips(), verbose=0)
@@ -210,6 +212,7 @@ def test_fit_is_followed_by_scores_of_what_was_learned():
     np.testing.assert_allclose(numbers(model(clips())), found, atol=1e-5)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_validation_by_moving_averages_has_their_text_features():
     optimizer = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.9)
     model = compiled(build(), optimizer)
@@ -223,6 +226,7 @@ def test_validation_by_moving_averages_has_their_text_features():
     assert history["val_loss"][-1] == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_model_around_it_has_fresh_text_features_too():
     inner = build(classifier_activation=None)
     clip = keras.Input(SMALL["input_shape"])
@@ -256,6 +260,7 @@ def changed_weights(model, tmp_path):
     )
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_scores_follow_weights_that_are_set(tmp_path):
     model = build()
     for how, change in changed_weights(model, tmp_path):
@@ -267,6 +272,7 @@ def test_scores_follow_weights_that_are_set(tmp_path):
         np.testing.assert_allclose(numbers(model(clips())), found, atol=1e-5, err_msg=how)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_loop_of_ones_own():
     """Steps have gradients of the context, and a call behind them scores by it."""
     keras.utils.set_random_seed(0)

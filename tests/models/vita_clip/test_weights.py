@@ -87,6 +87,8 @@ def write(state, path):
     return path
 
 
+# Files are read in the same way for every backend.
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
 # What is told of a model that has more than CLIP.
 START = "the weights are CLIP's, which has no prompts and no learned context"
 
