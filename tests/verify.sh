@@ -107,7 +107,7 @@ done
 
 step "Vita-CLIP: golden parity, texts, weights there and back at full size, training, export, names on the command line; a clip and a step beside others"
 for backend in tensorflow jax torch; do
-    on $backend "$PYTHON" -m pytest -q tests/models/vita_clip tests/exporting/test_vita_clip.py \
+    on $backend "$PYTHON" -m pytest -q tests/models/vita_clip tests/exporting/test_vita_clip.py tests/training/test_vita_clip.py \
         tests/weights_conversion/test_torch_reference_vita_clip.py tests/cli/test_classes.py -m "slow or not slow"
 done
 run "$PYTHON" -m benchmarks.inference --sizes vita-clip --subjects "$ours" --batches 1 --name inference-vita-clip
