@@ -96,7 +96,7 @@ step "rooms, names and registry; the README; files of version 0.1.0; two threads
 run "$PYTHON" -m pytest -q tests/test_house.py tests/test_readme.py tests/models/test_registry.py -m "backend_free"
 for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/models/test_files_of_0_1_0.py tests/exporting/test_threads.py \
-        tests/ops/autodiff tests/weights/test_hub.py tests/layers/test_keras_layer_checks.py
+        tests/ops/autodiff tests/weights/test_hub.py tests/weights/test_loading.py tests/layers/test_keras_layer_checks.py
 done
 run "$PYTHON" -m pytest -q tests/data/test_video_reader.py tests/data/test_video_reader_cost.py -m "slow or not slow"
 

@@ -34,6 +34,7 @@ def computed(proto):
     return {value.name: digests[value.name] for value in proto.graph.output}
 
 
+@pytest.mark.slow
 def test_the_value_of_a_constant_is_not_written_at_each_pass(model, tmp_path, monkeypatch):
     from tf2onnx.graph import Node
 

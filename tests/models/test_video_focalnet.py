@@ -96,6 +96,7 @@ def test_no_inner_tensor_has_more_than_four_dimensions():
     assert {name for name, rank in ranks.items() if rank > 4} == {"clip", "grid"}
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_pixels_of_any_dtype_give_the_same_scores():
     model = small()
     scores = model.predict(PIXELS, verbose=0)

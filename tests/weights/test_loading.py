@@ -129,6 +129,7 @@ def test_nan_weights_load_with_a_warning():
     assert np.isnan(state_of(model)["norm.bias"]).all()
 
 
+@pytest.mark.slow_on("jax")
 def test_identity_initialization_makes_the_temporal_modulator_one():
     model = kvf.VideoFocalNet(**options("focalnet_image"))
     load_weights(model, golden("focalnet_image") / "checkpoint.pth")

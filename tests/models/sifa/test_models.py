@@ -78,6 +78,7 @@ def test_what_is_refused(builder, arguments, message):
         getattr(kvf, builder)(**{**SMALL, **arguments})
 
 
+@pytest.mark.slow_on("jax")
 def test_each_head_is_trained_by_the_loss():
     """The loss of training is the sum of the heads'; that of evaluation is of the mean of their softmaxes."""
     model = kvf.SIFANetNano(**SMALL, **TINY_NET, drop_rate=0.0)

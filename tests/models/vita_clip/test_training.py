@@ -158,6 +158,7 @@ def eager(model):
     return compiled(model, run_eagerly=True)
 
 
+@pytest.mark.slow_on("jax")
 def test_a_step_runs_the_text_tower_once_where_its_context_trains(runs):
     model = eager(build())
     for _ in range(2):
