@@ -4,16 +4,13 @@ import os
 
 import click
 
-from keras_video_focalnet.cli.class_names import named_classes
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either, names_and_origin
+from keras_video_focalnet.cli.networks import load_either, names_and_origin
+from keras_video_focalnet.cli.options import check_span, named_model, span
 
 
 @click.command()
 @click.argument("video", metavar="FILE")
-@click.option("--model", type=ModelNames(), default=MODEL, show_default=True, help="As for `video-focalnet predict`.")
-@click.option("--weights", metavar="NAME|PATH|URL", help="As for `video-focalnet predict`.")
-@click.option("--labels", "names", metavar="NAME|PATH", help="Class names, as for `video-focalnet predict`.")
-@named_classes
+@named_model
 @click.option(
     "--out", metavar="FILE", required=True, type=click.Path(dir_okay=False), help="Video to write, an .mp4 file."
 )
@@ -27,15 +24,13 @@ from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either, na
     show_default=True,
     help="As for `video-focalnet timeline`.",
 )
-@click.option("--start", type=click.FloatRange(min=0), help="Second at which to begin.")
-@click.option("--end", type=click.FloatRange(min=0), help="Second before which to stop.")
+@span
 def annotate(video, model, weights, names, class_names, out, top, start, end, **how):
     """Write a video anew with the running answer drawn in: the segment, the best classes, and a line along the time.
 
     The video is read twice, and one frame is in memory at a time. Sound is left out.
     """
-    if start is not None and end is not None and end <= start:
-        raise click.UsageError(f"--end must lie after --start, received --start {start:g} --end {end:g}.")
+    check_span(start, end)
     try:
         from keras_video_focalnet.visualization import files
         from keras_video_focalnet.visualization.annotation import annotate_video

@@ -19,6 +19,7 @@ from keras_video_focalnet.cli.networks import (
     resize_rule,
     scores_of,
 )
+from keras_video_focalnet.cli.options import check_span, span
 from keras_video_focalnet.cli.videos import named_videos
 
 # What a table says of names that nobody gave.
@@ -55,8 +56,7 @@ FEW = 3
 )
 @named_classes
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Predictions for each file.")
-@click.option("--start", type=click.FloatRange(min=0), help="Second at which to begin.")
-@click.option("--end", type=click.FloatRange(min=0), help="Second before which to stop.")
+@span
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
     "--csv",
@@ -76,8 +76,7 @@ def predict(context, files, model, weights, names, class_names, top, start, end,
     other files are classified nevertheless, and the exit code is 1; after Ctrl-C it is 130, and what was classified is
     printed and written.
     """
-    if start is not None and end is not None and end <= start:
-        raise click.UsageError(f"--end must lie after --start, received --start {start:g} --end {end:g}.")
+    check_span(start, end)
     if table is not None and not os.path.isdir(os.path.dirname(os.path.abspath(os.path.expanduser(table)))):
         raise click.UsageError(f"--csv {table}: there is no such folder; make it first.")
     try:

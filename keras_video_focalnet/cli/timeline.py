@@ -4,8 +4,8 @@ import json
 
 import click
 
-from keras_video_focalnet.cli.class_names import named_classes
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, load_either, names_and_origin
+from keras_video_focalnet.cli.networks import load_either, names_and_origin
+from keras_video_focalnet.cli.options import check_span, named_model, span
 
 # FFmpeg's drivers of cameras.
 DEVICES = ("v4l2", "avfoundation", "dshow")
@@ -13,10 +13,7 @@ DEVICES = ("v4l2", "avfoundation", "dshow")
 
 @click.command()
 @click.argument("video", metavar="FILE")
-@click.option("--model", type=ModelNames(), default=MODEL, show_default=True, help="As for `video-focalnet predict`.")
-@click.option("--weights", metavar="NAME|PATH|URL", help="As for `video-focalnet predict`.")
-@click.option("--labels", "names", metavar="NAME|PATH", help="Class names, as for `video-focalnet predict`.")
-@named_classes
+@named_model
 @click.option(
     "--out",
     metavar="DIR",
@@ -43,8 +40,7 @@ DEVICES = ("v4l2", "avfoundation", "dshow")
     show_default=True,
     help="What a switch of class costs; a higher one gives fewer and longer segments, 0 the best class of each moment.",
 )
-@click.option("--start", type=click.FloatRange(min=0), help="Second at which to begin.")
-@click.option("--end", type=click.FloatRange(min=0), help="Second before which to stop.")
+@span
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Windows that the model takes at once.  [default: 8, --live 1]"
 )
@@ -94,8 +90,7 @@ def timeline(video, model, weights, names, class_names, out, start, end, batch_s
 
 
 def _check(video, start, end, live, device):
-    if start is not None and end is not None and end <= start:
-        raise click.UsageError(f"--end must lie after --start, received --start {start:g} --end {end:g}.")
+    check_span(start, end)
     if live and (start is not None or end is not None):
         raise click.UsageError("--live begins when it is started; leave out --start and --end.")
     if device is not None and not live:

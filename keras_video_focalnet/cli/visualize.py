@@ -4,17 +4,14 @@ import os
 
 import click
 
-from keras_video_focalnet.cli.class_names import named_classes
-from keras_video_focalnet.cli.networks import MODEL, ModelNames, check_options, load_named, names_and_origin
+from keras_video_focalnet.cli.networks import check_options, load_named, names_and_origin
+from keras_video_focalnet.cli.options import check_span, named_model, span
 from keras_video_focalnet.weights.formats import is_exported
 
 
 @click.command()
 @click.argument("video", metavar="FILE")
-@click.option("--model", type=ModelNames(), default=MODEL, show_default=True, help="As for `video-focalnet predict`.")
-@click.option("--weights", metavar="NAME|PATH|URL", help="As for `video-focalnet predict`.")
-@click.option("--labels", "names", metavar="NAME|PATH", help="Class names, as for `video-focalnet predict`.")
-@named_classes
+@named_model
 @click.option(
     "--out",
     metavar="FILE",
@@ -38,15 +35,13 @@ from keras_video_focalnet.weights.formats import is_exported
 @click.option("--size", type=click.IntRange(min=16), default=224, show_default=True, help="Short side of the frames.")
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True, max=100), default=4.0, show_default=True,
               help="Frames a second of a .gif or .mp4.")  # fmt: skip
-@click.option("--start", type=click.FloatRange(min=0), help="Second at which to begin.")
-@click.option("--end", type=click.FloatRange(min=0), help="Second before which to stop.")
+@span
 def visualize(video, model, weights, names, class_names, out, block, what, fps, start, end, **how):
     """Show what a model looks at in a video: maps of one of its blocks over the frames of a clip.
 
     Clear and blue is little, red is much, each map by itself.
     """
-    if start is not None and end is not None and end <= start:
-        raise click.UsageError(f"--end must lie after --start, received --start {start:g} --end {end:g}.")
+    check_span(start, end)
     if is_exported(model):
         raise click.UsageError(f"--model {model} is an exported model, which only gives scores; pass the one it is of.")
     check_options(model, weights, class_names, names)

@@ -7,6 +7,7 @@ import pytest
 from keras_video_focalnet import VideoFocalNet
 from keras_video_focalnet.layers import FocalBlock, SpatioTemporalFocalModulation
 from tests.focal_rendering import Rendering
+from tests.models.conformance_case import scattered
 
 GRID, CHANNELS = (6, 5), 8
 TOKENS = (2, 4, 30, CHANNELS)
@@ -21,12 +22,7 @@ def scattered_block(design, fusion, **options):
     name = "temporal_block0" if design == "temporal" else "stage0_block0"
     block = FocalBlock(CHANNELS, GRID, design=design, fusion=fusion, name=name, **options)
     block.build(TOKENS)
-    rng = np.random.default_rng(0)
-    for weight in block.weights:
-        if len(weight.shape) > 1:
-            weight.assign(rng.normal(0, 1 / np.sqrt(np.prod(weight.shape[:-1])), weight.shape))
-        else:
-            weight.assign(weight + rng.uniform(0, 0.2, weight.shape))
+    scattered(block)
     slots = VideoFocalNet.layer_slots(block)
     assert {id(slot.variable) for slot in slots.values()} == {id(weight) for weight in block.weights}
     prefix = next(name for name in slots if name.endswith("norm1.weight")).removesuffix("norm1.weight")
