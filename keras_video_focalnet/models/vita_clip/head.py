@@ -230,12 +230,13 @@ class VitaCLIPHead(keras.layers.Layer):
         stored = _kept_are_fresh()
         if trains and (training or (not stored and records_gradients())):
             return self.text_features()
-        if self._has_values(inputs):
+        concrete = self._has_values(inputs)
+        if concrete:
             self.refresh_kept()
         elif trains and not stored:
             return self.text_features()
         kept = ops.stop_gradient(ops.convert_to_tensor(self.kept.features))
-        if stored or self.textual is None or self._has_values(inputs):
+        if concrete or stored or self.textual is None:
             return kept
         # Nobody looked after the features of a graph that a user traces: they are zeros where they were never needed.
         return ops.cond(ops.any(kept != 0), lambda: kept, lambda: ops.cast(self.text_features(), kept.dtype))
