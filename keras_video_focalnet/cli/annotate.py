@@ -28,7 +28,7 @@ from keras_video_focalnet.cli.options import check_span, named_model, span
 def annotate(video, model, weights, names, class_names, out, top, start, end, **how):
     """Write a video anew with the running answer drawn in: the segment, the best classes, and a line along the time.
 
-    The video is read twice, and one frame is in memory at a time. Sound is left out.
+    The video is read twice, in memory that does not grow with it. Sound is left out.
     """
     check_span(start, end)
     try:

@@ -32,8 +32,8 @@ from keras_video_focalnet.weights.formats import is_exported
     "attention, offsets; may be repeated.  [default: modulators, or attention and offsets]",
 )
 @click.option("--target", metavar="CLASS", help="Class for grad-cam, by name or number.  [default: the model's answer]")
-@click.option("--size", type=click.IntRange(min=16), default=224, show_default=True, help="Short side of the frames.")
-@click.option("--fps", type=click.FloatRange(min=0, min_open=True, max=100), default=4.0, show_default=True,
+@click.option("--size", type=click.IntRange(16, 4096), default=224, show_default=True, help="Short side of the frames.")
+@click.option("--fps", type=click.FloatRange(0.01, 100), default=4.0, show_default=True,
               help="Frames a second of a .gif or .mp4.")  # fmt: skip
 @span
 def visualize(video, model, weights, names, class_names, out, block, what, fps, start, end, **how):

@@ -75,6 +75,11 @@ def _names(labels: str | os.PathLike | Sequence[str] | None, classes: int, stack
         if names is None:
             _warn_without_names(classes, stacklevel)
         return names or numbered(classes)
+    return names_of_classes(labels, classes)
+
+
+def names_of_classes(labels: str | os.PathLike | Sequence[str], classes: int) -> list[str]:
+    """Load class names, and raise a `ValueError` where they are not one a class."""
     names = load_labels(labels)
     if len(names) != classes:
         known = data_set_with(classes)

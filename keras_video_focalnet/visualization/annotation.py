@@ -149,11 +149,11 @@ class AnswerPainter:
         width, line, first, large = self._panel_width, self._line, self._head, self._letter * 5 // 4
         panel = Image.new("RGB", (width, first + line * len(best)))
         draw = ImageDraw.Draw(panel)
-        draw.text((self._letter // 2, large // 8), printable(label), fill=(255, 255, 255), font=font(large))
+        draw.text((self._letter // 2, large // 8), printable(label[:width]), fill=(255, 255, 255), font=font(large))
         for number, (name, score) in enumerate(best):
             top = first + number * line
             draw.rectangle((0, top + 1, max(round(score * width) - 1, 0), top + line - 2), fill=self._colour(name, 0.6))
-            text = f"{score:.2f}  {printable(name)}"
+            text = f"{score:.2f}  {printable(name[:width])}"
             draw.text((self._letter // 2, top + self._letter // 8), text, fill=(255, 255, 255), font=font(self._letter))
         return np.asarray(panel)
 

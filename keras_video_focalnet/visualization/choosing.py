@@ -24,7 +24,10 @@ def choose(
         ValueError: There is no such block, or it does not show what is asked for; the message names the choices.
     """
     choices = {name: _choices(found) for name, found in maps.items()}
-    wanted = [what] if isinstance(what, str) else None if what is None else list(dict.fromkeys(what))
+    wanted = [what] if isinstance(what, str) else what
+    if wanted is not None:
+        is_list = isinstance(wanted, Sequence) and all(isinstance(name, str) for name in wanted)
+        wanted = list(dict.fromkeys(wanted)) if is_list else []
     if wanted == []:
         raise fail("what", f"one or more of {', '.join(_all(choices))}", what)
     if block is not None and block not in choices:

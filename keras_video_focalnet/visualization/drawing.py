@@ -75,11 +75,13 @@ def overlay(frames: np.ndarray, values: np.ndarray, strength: float = STRENGTH) 
         >>> overlay(frames, np.array([[[0.0, 8.0]]]), strength=0.5).tolist()
         [[[[100, 100, 100], [158, 50, 50]]]]
     """
-    shares = shares_of_range(np.asarray(values, np.float32))
-    known = np.isfinite(shares)
-    shares = np.where(known, shares, 0)
-    opaque = (strength * shares)[..., None]
-    return np.rint((1 - opaque) * frames + opaque * colours(shares)).astype(np.uint8)
+    shares = np.nan_to_num(shares_of_range(np.asarray(values, np.float32)))
+    drawn = np.empty_like(frames)
+    # One after the other: colours are floats, which take eight times the memory of a frame.
+    for frame, share, picture in zip(frames, shares, drawn, strict=True):
+        opaque = (strength * share)[..., None]
+        picture[:] = np.rint((1 - opaque) * frame + opaque * colours(share))
+    return drawn
 
 
 @functools.cache
@@ -91,7 +93,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 def text_strip(text: str, width: int, size: int = 12) -> np.ndarray:
     """A line of text on white, uint8 `(1.5 * size, width, 3)`; what does not fit is cut off."""
     strip = Image.new("RGB", (width, size * 3 // 2), (_BACKGROUND,) * 3)
-    ImageDraw.Draw(strip).text((2, size // 8), printable(text), fill=(_INK,) * 3, font=font(size))
+    ImageDraw.Draw(strip).text((2, size // 8), printable(text[:width]), fill=(_INK,) * 3, font=font(size))
     return np.asarray(strip)
 
 

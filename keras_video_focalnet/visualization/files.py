@@ -19,6 +19,8 @@ STILL, GIF, VIDEO = (".png", ".jpg", ".jpeg"), (".gif",), (".mp4",)
 _TICKS = 90_000
 _SEVERAL = 2
 """Threads that encode: what is written does not depend on the machine."""
+LARGEST = 16_384
+"""The largest width and height in pixels that H.264's encoder takes."""
 
 
 def check_suffix(name: str, path: str | os.PathLike, suffixes: Sequence[str]) -> Path:
@@ -36,7 +38,7 @@ def check_suffix(name: str, path: str | os.PathLike, suffixes: Sequence[str]) ->
 
 
 def check_other_file(name: str, path: str | os.PathLike, video: Any) -> None:
-    """Check that a file to write is not the video that is read.
+    """Check that a file to write is not the video that is read, nor a picture in a folder of pictures that is read.
 
     Raises:
         ValueError: It is.
@@ -44,7 +46,8 @@ def check_other_file(name: str, path: str | os.PathLike, video: Any) -> None:
     source = getattr(video, "path", video)
     if isinstance(source, (str, os.PathLike)) and os.path.exists(path):
         source = os.path.expanduser(source)
-        if os.path.exists(source) and os.path.samefile(path, source):
+        written = os.path.dirname(os.path.abspath(path)) if os.path.isdir(source) else path
+        if os.path.exists(source) and os.path.samefile(written, source):
             raise fail(name, "another file than the video itself", os.fspath(path))
 
 
@@ -59,12 +62,14 @@ def write_still(path: Path, picture: np.ndarray) -> None:
 
 
 def write_gif(path: Path, pictures: Sequence[np.ndarray], fps: float) -> None:
-    """Write pictures, uint8 `(height, width, 3)`, as a GIF that begins anew at its end."""
+    """Write pictures, uint8 `(height, width, 3)`, as a GIF that begins anew at its end, each for whole hundredths of a
+    second, as the format has it.
+    """
     from PIL import Image
 
     first, *others = map(Image.fromarray, pictures)
     with atomic_write(path) as file:
-        first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+        first.save(file, "GIF", save_all=True, append_images=others, duration=10 * max(round(100 / fps), 1), loop=0)
 
 
 def write_video(path: Path, pictures: Sequence[np.ndarray], fps: float) -> None:
@@ -76,7 +81,7 @@ def write_video(path: Path, pictures: Sequence[np.ndarray], fps: float) -> None:
 
 @contextlib.contextmanager
 def video_writer(path: Path, fps: float) -> Iterator[VideoWriter]:
-    """Open an MP4 to write frame by frame, one in memory at a time; nothing is left of it where the block raises."""
+    """Open an MP4 to write frame by frame; nothing is left of it where the block raises."""
     with atomic_write(path) as file, VideoWriter(file, fps) as video:
         yield video
 
@@ -101,9 +106,10 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is None and self._stream is not None:
-            self._container.mux(self._stream.encode())
-        self._container.close()
+        with _told_as_os_error():
+            if kind is None and self._stream is not None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
 
     def add(self, seconds: float, picture: np.ndarray) -> None:
         """Write the next frame, uint8 `(height, width, 3)`, at its time; all become as large as the first."""
@@ -118,11 +124,17 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(_even(picture), format="rgb24")
         self._ticks = max(round(seconds * _TICKS), self._ticks + 1)
         frame.pts, frame.time_base = self._ticks, Fraction(1, _TICKS)
-        self._container.mux(self._stream.encode(frame))
+        with _told_as_os_error():
+            self._container.mux(self._stream.encode(frame))
 
     def _begin(self, height, width):
         import av
 
+        if max(height, width) > LARGEST:
+            raise ValueError(
+                f"a video of {height} x {width} pixels is larger than the {LARGEST} that its encoder takes; choose a "
+                "smaller size, or show less at a time."
+            )
         codec = next(name for name in ("libx264", "mpeg4") if name in av.codecs_available)
         options = {"crf": "20"} if codec == "libx264" else {"qscale": "3"}
         stream = self._stream = self._container.add_stream(codec, rate=self._rate, options=options)
@@ -130,6 +142,17 @@ class VideoWriter:
         stream.codec_context.time_base = Fraction(1, _TICKS)
         stream.codec_context.thread_count = _SEVERAL
         self._size = (height, width)
+
+
+@contextlib.contextmanager
+def _told_as_os_error():
+    """FFmpeg's errors, of which some are of no class of Python's, are raised as an `OSError`."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise OSError(f"FFmpeg cannot write the video: {error}") from error
 
 
 def _even(picture):

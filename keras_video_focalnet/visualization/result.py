@@ -61,7 +61,8 @@ class Visualization:
 
         Args:
             path: File that ends in `.png`, `.jpg`, `.jpeg`, `.gif` or `.mp4`.
-            fps: Frames a second of a GIF or MP4, above 0 to 100, by default 4.
+            fps: Frames a second of a GIF or MP4, 0.01 to 100, by default 4; a GIF shows each frame for whole hundredths
+                of a second.
             strength: As for `overlays`.
 
         Raises:
@@ -69,7 +70,7 @@ class Visualization:
             OSError: The file cannot be written.
         """
         path = files.check_suffix("path", path, files.STILL + files.GIF + files.VIDEO)
-        fps = check_number("fps", fps, above=0, maximum=100)
+        fps = check_number("fps", fps, minimum=0.01, maximum=100)
         rows = {"frames": self.frames, **self.overlays(strength)}
         if path.suffix.lower() in files.STILL:
             files.write_still(path, self._sheet(rows))

@@ -13,7 +13,7 @@ from keras_video_focalnet.data.clip_rule import clip_rule
 from keras_video_focalnet.data.memory_frames import as_picture, in_memory
 from keras_video_focalnet.data.video import resize
 from keras_video_focalnet.data.video_reader import VideoReader
-from keras_video_focalnet.labels import load_labels
+from keras_video_focalnet.labels.predictions import names_of_classes
 from keras_video_focalnet.models.around import labels_inside
 from keras_video_focalnet.models.maps import ATTENTION, GATES, OFFSETS, LayerMap
 from keras_video_focalnet.models.network import Network, find_network
@@ -26,6 +26,8 @@ from keras_video_focalnet.visualization.result import GRAD_CAM, Visualization
 
 SIZE = 224
 """Short side in pixels of the frames that maps are drawn on, where they are read from a video."""
+LARGEST_SIZE = 4096
+"""The largest that may be asked for."""
 
 
 def visualize(
@@ -57,8 +59,8 @@ def visualize(
         what: A name or a list of names of what is shown; None for modulators, attention and offsets, or tokens where
             there are none.
         target: The class for Grad-CAM, as its number or name; None for the model's answer.
-        size: Short side in pixels of the frames that are drawn on; None for 224 where a video is read, otherwise for
-            the clip's own.
+        size: Short side in pixels of the frames that are drawn on, 16 to 4096; None for 224 where a video is read,
+            otherwise for the clip's own.
         start: Seconds of the video at which to begin; None for the beginning.
         end: Seconds of the video before which to stop; None for the end.
         labels: Class names as `decode_predictions` takes them; None for the model's own.
@@ -79,12 +81,17 @@ def visualize(
         >>> seen.save("modulators.png")
     """
     if size is not None:
-        size = check_integer("size", size, minimum=16)
+        size = check_integer("size", size, 16, LARGEST_SIZE, remedy="pass fewer or more pixels")
     network = find_network(opened(model))
     maps = network.maps()
     block, chosen = choose(maps, block, what)
-    names = load_labels(labels) if labels is not None else labels_inside(network.model)
+    if target is not None and GRAD_CAM not in chosen:
+        raise ValueError(
+            f"target={target!r} is a class for grad-cam, which is not shown; leave it out, or add grad-cam to what."
+        )
+    names = labels_inside(network.model) if labels is None else names_of_classes(labels, network.model.output_shape[-1])
     index = None if target is None else class_index(target, names, network.model)
+    target = None
     taken, frames = _read(clip, network, size, start, end)
 
     shown = [name for name in chosen if name != GRAD_CAM]
@@ -98,7 +105,7 @@ def visualize(
     for name in chosen:
         for title, grid in _as_maps(name, found[name], grids[name]).items():
             drawn[title] = drawing.to_frames(grid, len(frames), frames.shape[1:3], found[name].of_pairs)
-    return Visualization(frames, drawn, {name: grids[name] for name in chosen}, block, target and str(target))
+    return Visualization(frames, drawn, {name: grids[name] for name in chosen}, block, target)
 
 
 def _read(clip: Any, network: Network, size: int | None, start: float | None, end: float | None):

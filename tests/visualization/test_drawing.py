@@ -87,6 +87,32 @@ def test_gif_there_and_back(tmp_path):
     assert red > green + 50 and red > blue + 50
 
 
+@pytest.mark.parametrize("fps,milliseconds", [(0.01, 100_000), (30, 30), (60, 20), (100, 10)])
+def test_rates_of_a_gif(tmp_path, fps, milliseconds):
+    picture = seen()
+    picture.frames[:] += np.arange(0, 80, 20, dtype="uint8")[:, None, None, None]
+    picture.save(tmp_path / "out.gif", fps=fps)
+    with Image.open(tmp_path / "out.gif") as image:
+        assert image.info["duration"] == milliseconds
+
+
+def test_what_ffmpeg_cannot_write_is_an_os_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGEST", 20_000)
+    with pytest.raises(OSError, match="FFmpeg cannot write the video: "):
+        files.write_video(tmp_path / "out.mp4", [np.zeros((20, 16_800, 3), np.uint8)], 4)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_read_is_not_written_over(tmp_path):
+    picture = tmp_path / "frames" / "1.png"
+    picture.parent.mkdir()
+    picture.touch()
+    for source in (picture, picture.parent):
+        with pytest.raises(ValueError, match="out must be another file than the video itself"):
+            files.check_other_file("out", picture, source)
+    files.check_other_file("out", picture, tmp_path)
+
+
 @pytest.mark.parametrize("size", [(48, 64), (33, 45)])
 def test_mp4_there_and_back(tmp_path, size):
     path = tmp_path / "out.mp4"
@@ -127,8 +153,14 @@ def test_wrong_arguments(tmp_path):
         seen().save(tmp_path / "out.bmp")
     with pytest.raises(ValueError, match="path must be in a folder that is there, .*make the folder first"):
         seen().save(tmp_path / "no" / "out.png")
-    with pytest.raises(ValueError, match="fps must be a number in .0, 100"):
-        seen().save(tmp_path / "out.gif", fps=0)
+    for fps in (0, 0.001, 101):
+        with pytest.raises(ValueError, match=r"fps must be a number in .0\.01, 100"):
+            seen().save(tmp_path / "out.gif", fps=fps)
+    message = "a video of 20 x 16800 pixels is larger than the 16384 that its encoder takes"
+    with pytest.raises(ValueError, match=message):
+        ValueError, match="a video of 20 x 16800 pixels is larger than the 16384 that its encoder takes"
+    ):
+        files.write_video(tmp_path / "out.mp4", [np.zeros((20, 16800, 3), np.uint8)], 4)
     with pytest.raises(ValueError, match="strength must be"):
         seen().overlays(strength=2)
     assert os.listdir(tmp_path) == []

@@ -219,13 +219,19 @@ def test_wrong_choices_name_the_right_ones(focal, toy, tmp_path):
         look(focal, clip, what="offsets")
     with pytest.raises(ValueError, match="what has 'spatial', which motion_0_0 does not show; it can show: tokens"):
         look(toy, clip_of(toy), block="motion_0_0", what="spatial")
-    with pytest.raises(ValueError, match="what must be one or more of"):
-        look(focal, clip, what=[])
+    for what in ([], 5, [["spatial"]]):
+        with pytest.raises(ValueError, match="what must be one or more of"):
+            look(focal, clip, what=what)
+    with pytest.raises(ValueError, match="target=0 is a class for grad-cam, which is not shown; leave it out"):
+        look(focal, clip, what="spatial", target=0)
+    assert look(focal, clip, what="spatial").target is None
+    with pytest.raises(ValueError, match="labels has 2 names but the model has 3 classes; pass a list of 3"):
+        look(focal, clip, labels=["a", "b"])
     with pytest.raises(ValueError, match="target has 'rum', which is no class of the model.*did you mean 'run'"):
         look(focal, clip, what="grad-cam", target="rum")
     with pytest.raises(ValueError, match="target must be an integer from 0 to 2, received 3"):
         look(focal, clip, what="grad-cam", target=3)
-    with pytest.raises(ValueError, match="size must be an integer of at least 16"):
+    with pytest.raises(ValueError, match="size must be an integer from 16 to 4096, received 2"):
         look(focal, clip, size=2)
     with pytest.raises(ValueError, match="start and end are for videos"):
         look(focal, clip, start=1)
