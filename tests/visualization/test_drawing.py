@@ -158,8 +158,6 @@ def test_wrong_arguments(tmp_path):
             seen().save(tmp_path / "out.gif", fps=fps)
     message = "a video of 20 x 16800 pixels is larger than the 16384 that its encoder takes"
     with pytest.raises(ValueError, match=message):
-        ValueError, match="a video of 20 x 16800 pixels is larger than the 16384 that its encoder takes"
-    ):
         files.write_video(tmp_path / "out.mp4", [np.zeros((20, 16800, 3), np.uint8)], 4)
     with pytest.raises(ValueError, match="strength must be"):
         seen().overlays(strength=2)
