@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.slow import SLOW
+
 # Before anything imports Keras: the suite runs once a backend, each in a process of its own.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,11 +31,15 @@ ROOT = Path(__file__).parent
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Marks as slow what is slow on the running backend."""
+def pytest_collection_modifyitems(config, items):
+    """Marks as slow what is slow on the running backend, and notes it."""
+    config.stash[SLOW] = slow = []
     for item in items:
         if any(os.environ["KERAS_BACKEND"] in mark.args for mark in item.iter_markers("slow_on")):
             item.add_marker(pytest.mark.slow)
+        marks = {mark.name for mark in item.iter_markers()}
+        if "slow" in marks:
+            slow.append((item.path.relative_to(ROOT).as_posix(), marks))
 
 
 @pytest.fixture(autouse=True)

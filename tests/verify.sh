@@ -148,6 +148,13 @@ for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/evaluation/test_timeline.py tests/cli/test_timeline.py -m "slow or not slow"
 done
 
+step "slow tests of files that no other step names"
+for backend in tensorflow jax torch; do
+    on $backend "$PYTHON" -m pytest -q tests/cli/test_predict.py tests/cli/test_predict_many.py tests/cli/test_export.py \
+        tests/cli/test_doctor.py tests/examples tests/newcomer tests/weights/test_run_folder.py \
+        tests/weights/test_model_bounds.py tests/weights/test_opens_nothing.py tests/weights_conversion -m slow
+done
+
 step "growth of time and memory"
 run "$PYTHON" -m benchmarks.growth
 

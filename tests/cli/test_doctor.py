@@ -28,6 +28,7 @@ def report():
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow_on("jax")
 def test_a_sound_installation(report):
     assert list(report) == [*SECTIONS, "healthy"]
     assert report["healthy"] is True

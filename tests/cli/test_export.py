@@ -34,6 +34,7 @@ def test_what_is_printed(exported):
     assert "1 CAST" in printed and "none of a rank above 4, none custom, none Flex" in printed
 
 
+@pytest.mark.slow_on("jax", "torch")
 def test_predict_gives_the_same_answer_from_the_file(exported):
     video = real_clips() / "bikes.mp4"
     answers = [
@@ -46,11 +47,13 @@ def test_predict_gives_the_same_answer_from_the_file(exported):
     assert answers[1]["weights"] == str(exported[0])
 
 
+@pytest.mark.slow_on("jax", "torch")
 def test_a_file_has_weights_of_its_own(exported):
     result = invoke("predict", "--model", exported[0], "--weights", "k400", "clip.mp4")
     assert result.exit_code == 2 and "has weights of its own; leave out --weights k400" in result.output
 
 
+@pytest.mark.slow_on("jax", "torch")
 def test_a_model_of_ones_own(tmp_path):
     """Nothing in it is ours: it gives the share of red, green and blue."""
     clip = keras.Input((4, 32, 32, 3))

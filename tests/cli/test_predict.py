@@ -90,6 +90,7 @@ def test_brackets_in_names_are_no_markup(folder, colours, tmp_path):
     assert "[bold]clip[red].mp4" in result.stdout
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_logits_are_shown_as_shares(folder, tmp_path):
     path = tmp_path / "logits.keras"
     colour_model("linear").save(path)
@@ -100,6 +101,7 @@ def test_logits_are_shown_as_shares(folder, tmp_path):
     assert min(scores) > 0
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_known_number_of_classes_has_no_names_by_itself(folder, tmp_path):
     path = tmp_path / "nine.keras"
     colour_model(channels=9).save(path)
@@ -120,6 +122,7 @@ def spread(network):
     return network
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_saved_nano_answers_as_it_does_in_python(tmp_path):
     clips = real_clips()
     labels = [f"name {index}" for index in range(400)]
@@ -137,6 +140,7 @@ def test_a_saved_nano_answers_as_it_does_in_python(tmp_path):
         np.testing.assert_allclose([row["score"] for row in answer["predictions"]], scores[best], rtol=1e-4)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_model_without_preprocessing_gets_normalized_pixels(folder, tmp_path):
     shape = (2, 32, 32, 3)
     network = VideoFocalNet(embed_dim=2, depths=(1, 1, 1, 1), input_shape=shape, classes=9, include_preprocessing=False)
@@ -156,6 +160,7 @@ def small_network():
     return VideoFocalNet(embed_dim=2, depths=(1, 1, 1, 1), **options)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 @pytest.mark.parametrize(
     ("options", "builder", "weights"),
     [
@@ -200,6 +205,7 @@ def saved(folder, kind):
     return path
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -257,6 +263,7 @@ def test_no_backend_says_what_to_install(folder, monkeypatch):
     assert "pip install 'keras-video-focalnet[tensorflow]'" in result.stderr
 
 
+@pytest.mark.slow_on("jax")
 def test_in_a_process_of_its_own_nothing_but_the_answer_is_printed(folder, colours):
     command = [sys.executable, "-c", "from keras_video_focalnet.cli.main import main; main()"]
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
@@ -273,6 +280,7 @@ def test_in_a_process_of_its_own_nothing_but_the_answer_is_printed(folder, colou
     assert result.stdout.isascii()
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_long_video_name_and_ten_answers_fit_80_columns(tmp_path):
     path = encode(tmp_path / f"{'long' * 30}.mp4", numbered_frames(8))
     inputs = keras.Input((2, 32, 32, 3))
@@ -311,6 +319,7 @@ def test_layers_tell_whether_pixels_are_normalized_inside(kind, preprocessing):
     assert (networks.clip_rule(network).prepare is None) is preprocessing
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_assumed_names_are_said_to_be(folder, tmp_path, colours):
     labels = [f"name {index}" for index in range(9)]
     network = VideoFocalNet(2, (1, 1, 1, 1), input_shape=(2, 32, 32, 3), classes=9, labels=labels)

@@ -11,6 +11,8 @@ from keras_video_focalnet.cli.main import main
 from tests.clips import encode, numbered_frames
 from tests.colours import COLOURS
 
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
 
 def invoke(*arguments, **options):
     return CliRunner().invoke(main, ["predict", *map(str, arguments)], **options)

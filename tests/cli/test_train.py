@@ -79,7 +79,7 @@ def test_a_folder_of_videos_becomes_a_model_that_predicts(videos, tmp_path):
     assert [after[name] for name in same] == [before[name] for name in same]
 
 
-@pytest.mark.slow_on("jax", "tensorflow")
+@pytest.mark.slow
 def test_python_gives_the_weights_and_the_folder_of_the_command(videos, tmp_path):
     changes = {"epochs": 1, "mix_probability": 1.0, "num_frames": 4, "size": 32}
     small = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]

@@ -11,6 +11,8 @@ from keras_video_focalnet.cli.main import main
 from tests.clips import decode_everything, encode
 from tests.colours import colour_video
 
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
 
 def invoke(*arguments):
     return CliRunner().invoke(main, list(map(str, arguments)))

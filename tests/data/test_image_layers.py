@@ -82,7 +82,7 @@ def test_all_random_layers_are_known():
     assert set(ARGUMENTS) <= set(random_image_layers())
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("tensorflow", "jax")
 @pytest.mark.parametrize("name", random_image_layers())
 def test_one_draw_for_all_frames_of_a_clip(name):
     random.seed(0)
@@ -129,6 +129,7 @@ def test_inference_changes_nothing():
     assert np.array_equal(array(ClipAugmentation(make("RandomRotation"))(clips, training=False)), clips)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_layers_that_change_the_size_and_a_pipeline():
     layer = ClipAugmentation(keras.layers.Pipeline([make("RandomRotation"), keras.layers.Resizing(6, 7)]))
     result = array(layer(still_clips(), training=True))

@@ -71,7 +71,14 @@ def test_batches_are_balanced_and_a_function_of_the_seed():
 
 
 @pytest.mark.slow_on("tensorflow", "jax")
-@pytest.mark.parametrize("name,frames", [("sifa_net_nano", 16), ("sifa_transformer_nano", 8), ("nano", 8)])
+@pytest.mark.parametrize(
+    "name,frames",
+    [
+        pytest.param("sifa_net_nano", 16, marks=pytest.mark.slow),
+        pytest.param("sifa_transformer_nano", 8, marks=pytest.mark.slow),
+        ("nano", 8),
+    ],
+)
 def test_a_model_is_trained_by_the_name_of_its_builder(name, frames):
     from examples.camera_motion.train import MotionClips, build_model, motion_recipe
 
@@ -89,7 +96,7 @@ def test_a_model_is_trained_by_the_name_of_its_builder(name, frames):
     assert sum(not np.array_equal(*pair) for pair in zip(before, after, strict=True)) > len(before) // 3
 
 
-@pytest.mark.slow_on("tensorflow", "jax")
+@pytest.mark.slow
 def test_trained_models_are_compared_with_the_weights_that_ship(tmp_path):
     from click.testing import CliRunner
 

@@ -32,13 +32,13 @@ SUFFIXES = {name: entry.suffix for name, entry in FORMATS.items()}
 @pytest.mark.parametrize(
     "format,precision",
     [
-        ("litert", "float16"),
+        pytest.param("litert", "float16", marks=pytest.mark.slow),
         ("litert", "int8"),
         ("litert", "int8_full"),
         ("saved_model", "float32"),
         ("onnx", "float32"),
         ("openvino", "float32"),
-        ("openvino", "float16"),
+        pytest.param("openvino", "float16", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.slow_on("jax", "torch")
@@ -68,6 +68,7 @@ def test_every_format_gives_the_models_scores(model, format, precision, tmp_path
     assert {file.name for file in tmp_path.iterdir()} == {path.name, f"{path.name}.json", *parts}
 
 
+@pytest.mark.slow_on("jax")
 def test_a_litert_file_from_any_backend(model, litert):
     path, report = litert
     clips = clips_like(model)
@@ -81,6 +82,7 @@ def test_a_litert_file_from_any_backend(model, litert):
         assert archive.read("labels.txt").decode().split() == SMALL["labels"]
 
 
+@pytest.mark.slow_on("jax")
 def test_the_whole_graph_is_of_rank_four(litert):
     from keras_video_focalnet.exporting.litert_operations import highest_rank, list_operations
 
@@ -105,14 +107,18 @@ def test_the_bundled_model_on_real_clips(tmp_path):
     [
         # Wide enough in the last stage for Winograd's filtering, of a tile and a half and of one.
         ({"input_shape": (None, 32, 32, 3), "embed_dim": 24}, ("scores", "logits")),
-        ({"include_preprocessing": False, "embed_dim": 24}, ("scores", "logits")),
+        pytest.param({"include_preprocessing": False, "embed_dim": 24}, ("scores", "logits"), marks=pytest.mark.slow),
         ({"classifier_activation": None}, ("logits",)),
         # Of one frame, and of one tubelet, the converter drops sides of 1.
         ({"input_shape": (1, 32, 32, 3)}, ("scores", "logits")),
         ({"input_shape": (2, 32, 32, 3), "tubelet_size": 2, "normalize_modulator": True}, ("scores", "logits")),
-        ({"tubelet_size": 2, "use_conv_embed": True, "focal_levels": 3}, ("scores", "logits")),
+        pytest.param(
+            {"tubelet_size": 2, "use_conv_embed": True, "focal_levels": 3},
+            ("scores", "logits"),
+            marks=pytest.mark.slow,
+        ),
         ({"include_top": False, "labels": None}, ("features",)),
-        ({"include_top": False, "labels": None, "pooling": "avg"}, ("features",)),
+        pytest.param({"include_top": False, "labels": None, "pooling": "avg"}, ("features",), marks=pytest.mark.slow),
         ({"dtype": "mixed_bfloat16"}, ("scores", "logits")),
     ],
     ids=["frames", "preprocessing", "logits", "frame", "tubelet", "options", "features", "pooled", "bfloat16"],
@@ -205,7 +211,12 @@ def dropped_layer(model):
 @ON_TENSORFLOW
 @pytest.mark.parametrize(
     "format,precision,break_it",
-    [("litert", "float32", dropped_layer), ("litert", "int8", dropped_layer), ("onnx", "float32", wrong_weight)],
+    [
+        ("litert", "float32", wrong_weight),
+        pytest.param("litert", "float32", dropped_layer, marks=pytest.mark.slow),
+        ("litert", "int8", dropped_layer),
+        pytest.param("onnx", "float32", wrong_weight, marks=pytest.mark.slow),
+    ],
 )
 def test_a_conversion_that_goes_wrong_is_caught(model, format, precision, break_it, monkeypatch, tmp_path):
     convert = export_module.convert

@@ -33,6 +33,7 @@ def outputs_of_saved_model(path, clips):
     return np.asarray(loaded.serve(clips))
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("format", WRITTEN[BACKEND])
 @pytest.mark.parametrize("preprocessing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_files_give_the_models_scores(format, preprocessing, tmp_path):

@@ -121,6 +121,7 @@ def test_the_code_of_the_page_is_enough(model, onnx_file, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), scores(model, clip[None]), atol=1e-5)
 
 
+@pytest.mark.slow_on("jax", "torch")
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends write by the same code")
 def test_a_file_in_another_order_is_told(model, onnx_file, tmp_path):
     path, clips = tmp_path / "swapped.onnx", clips_like(model)
@@ -147,6 +148,7 @@ def as_before(told):
     return json.dumps(told)
 
 
+@pytest.mark.slow_on("jax", "torch")
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends write by the same code")
 def test_files_of_0_1_0_are_read(model, litert, onnx_file, tmp_path):
     """Their outputs are in the order of the alphabet, and their contracts say less."""

@@ -8,6 +8,7 @@ import keras_video_focalnet as kvf
 FRAMES = np.random.default_rng(0).integers(0, 256, (9, 48, 64, 3), dtype="uint8")
 
 
+@pytest.mark.slow_on("jax")
 def test_exported_files_read_and_name_alike(litert, model):
     exported = kvf.load_exported(litert[0])
     clip = exported.read(FRAMES)

@@ -15,6 +15,8 @@ import keras_video_focalnet as kvf
 from keras_video_focalnet.exporting.errors import ExportedFileError
 from tests.exporting.small_model import clips_like, scores
 
+pytestmark = pytest.mark.slow_on("jax")
+
 for runtime in ("ai_edge_litert", "onnxruntime", "openvino", "tensorflow"):
     pytest.importorskip(runtime)
 

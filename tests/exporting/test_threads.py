@@ -76,6 +76,7 @@ def together(*calls, timeout=300):
         raise failures[0]
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("everything", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_eight_threads_share_a_model_and_a_file(model, litert, tmp_path, everything):
     """With `everything`, a ninth thread exports the same model and a tenth trains another one."""

@@ -6,6 +6,7 @@ They build the layer, call it symbolically and eagerly, train it, save, load and
 
 import keras
 import numpy as np
+import pytest
 from keras.src import testing
 
 from keras_video_focalnet import layers
@@ -13,6 +14,8 @@ from keras_video_focalnet.data.image_layers import ClipAugmentation
 from keras_video_focalnet.models.vita_clip.frame_embedding import FrameEmbedding
 from keras_video_focalnet.models.vita_clip.prompted_block import PromptedBlock
 from keras_video_focalnet.models.vita_clip.text_tower import TextBlock
+
+pytestmark = pytest.mark.slow_on("jax")
 
 TOKENS = (2, 4, 6 * 5, 8)
 CLIPS = (2, 4, 12, 10, 3)

@@ -258,6 +258,7 @@ def test_a_block_trains_under_autocast():
     assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[0].norm()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="MirroredStrategy is TensorFlow's")
 def test_a_region_for_xla_trains_the_same_under_mirrored_strategy():
     """On two CPU devices, in a process of its own: devices are set before TensorFlow starts."""

@@ -78,7 +78,9 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(every_builder=False, slow_on=()):
-    """Make a function a check of that name: of the family's first builder, the others being slow, or of every one."""
+    """Make a function a check of that name: of the family's first builder, the others being slow, or of every one on
+    PyTorch.
+    """
 
     def decorate(function):
         CHECKS[function.__name__] = Check(function, every_builder, tuple(slow_on))

@@ -20,7 +20,7 @@ from tests.models.conformance_case import CLASSES, LABELS, call, check, same, sa
 # === Layers by their roles ===
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def taps(case, folder):
     found = kvf.feature_taps(case.model)
     blocks = [layer.name for layer in case.model.network.layers_of(BLOCK)]
@@ -34,7 +34,7 @@ def taps(case, folder):
         kvf.feature_extractor(case.model, ["no_such_tap"])
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def maps(case, folder):
     """What can be seen at a block has a place for each part of a frame, and of some block Grad-CAM can be made."""
     network, clip, sides = case.model.network, case.clips()[0], case.shape[1:3]
@@ -80,7 +80,7 @@ def foreign_layers(case, folder):
         assert case.architecture.role(keras.layers.Identity(name=name)) is None, name
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def freezing(case, folder):
     model = case.build()
     network = model.network
@@ -117,7 +117,7 @@ def muon(case, folder):
         assert not all(by_adam)
 
 
-@check()
+@check(slow_on=("tensorflow", "jax"))
 def multiply_adds(case, folder):
     frames, *rest = case.shape
     one, *longer = (case.build(include_top=False, input_shape=(count * frames, *rest)) for count in (1, 2, 3))

@@ -117,7 +117,7 @@ def keras_file(case, folder):
     same(np.load(folder / "answer.npy"), case.answer)
 
 
-@check()
+@check(slow_on=("tensorflow", "jax"))
 def clone(case, folder):
     model = keras.models.clone_model(case.model)
     assert type(model) is case.architecture and model.labels == LABELS
@@ -169,7 +169,7 @@ def model_around(case, folder):
         same(call(loaded, case.clips()), call(model, case.clips()))
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def input_tensor(case, folder):
     source = keras.Input(case.shape, name="source")
     arguments = {"input_tensor": keras.layers.Rescaling(0.5, name="half")(source), "input_shape": None}
@@ -184,7 +184,7 @@ def input_tensor(case, folder):
 # === Shapes, dtypes and outputs ===
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def dtype_policies(case, folder):
     policies = ["mixed_bfloat16", "mixed_float16"]
     # JAX has no float64 unless a process asks for it when it begins.
@@ -200,7 +200,7 @@ def dtype_policies(case, folder):
         same(answer, case.answer, 1e-4 if exact else 0.1)
 
 
-@check()
+@check(slow_on=("tensorflow", "jax"))
 def ranks(case, folder):
     """Mobile GPU delegates take no tensor of five dimensions: a clip and a grid of features alone have so many."""
     model = case.build(include_top=False)
@@ -226,7 +226,7 @@ def other_shapes(case, folder):
         assert scores.shape == (2, CLASSES) and np.isfinite(scores).all()
 
 
-@check(slow_on=("jax",))
+@check(slow_on=("tensorflow", "jax"))
 def any_frames(case, folder):
     model = case.like_the_model(input_shape=(None, *case.shape[1:]))
     assert model.input_shape[1] is None

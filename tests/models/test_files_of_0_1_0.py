@@ -28,6 +28,9 @@ SMALL = {
     "classes": 5,
     "drop_rate": 0.1,
 }
+# Quantized layers compile long.
+ON_TORCH = pytest.mark.slow_on("tensorflow", "jax")
+NAMES = [pytest.param(name, marks=ON_TORCH if name == "int8" else []) for name in DIGESTS]
 # Numbers are rounded otherwise by another backend or processor; a quantized layer turns that into a step of 1 in 127.
 TOLERANCES = dict.fromkeys(DIGESTS, 1e-5) | {"int8": 0.02}
 REMOVED_CHOICE = "ignore:The configuration has rematerialize:UserWarning"
@@ -41,7 +44,7 @@ def assert_same_answer(model, name):
 
 
 @pytest.mark.filterwarnings(REMOVED_CHOICE)
-@pytest.mark.parametrize("name", DIGESTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_model_has_the_same_variables_and_gives_the_same_answer(name):
     model = keras.saving.load_model(FILES / f"{name}.keras")
     assert digest(model) == DIGESTS[name]
@@ -49,7 +52,7 @@ def test_a_model_has_the_same_variables_and_gives_the_same_answer(name):
 
 
 @pytest.mark.filterwarnings(REMOVED_CHOICE)
-@pytest.mark.parametrize("name", DIGESTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_saved_under_the_same_names(name, tmp_path):
     keras.saving.load_model(FILES / f"{name}.keras").save(tmp_path / "again.keras")
     before, again = (layout(path) for path in (FILES / f"{name}.keras", tmp_path / "again.keras"))

@@ -156,6 +156,7 @@ def test_gradients(rematerialize):
     assert max(errors.values()) < GRADIENTS, errors
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is always compiled by XLA, PyTorch never")
 @pytest.mark.parametrize("mode", [pytest.param("graph", marks=pytest.mark.slow), "xla"])
 def test_gradients_compiled(mode):
@@ -171,6 +172,7 @@ def test_gradients_in_double_precision(name):
     assert max(errors.values()) < 1e-6, errors
 
 
+@pytest.mark.slow_on("tensorflow")
 @pytest.mark.parametrize(
     "mode", [pytest.param(mode, marks=pytest.mark.slow) for mode in GRADIENT_MODES[:-1]] + [GRADIENT_MODES[-1]]
 )

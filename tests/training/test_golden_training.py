@@ -25,7 +25,7 @@ def test_the_run_is_the_references_compiled_by_xla():
     check(golden_run.errors(jit_compile=True), golden_run.LOSS, golden_run.GRADIENT_NORM, golden_run.PARAMETERS)
 
 
-@pytest.mark.slow_on("tensorflow", "jax")
+@pytest.mark.slow
 def test_the_run_is_the_references_in_double_precision():
     """Without rounding: what is left is the golden file's own, which is float32."""
     with double_precision():

@@ -82,7 +82,7 @@ def answer(model, clip):
 KINDS = ("ours/model.keras", "ours/best.safetensors", "ours/checkpoints", "lone.safetensors")
 
 
-@pytest.mark.slow_on("tensorflow")
+@pytest.mark.slow_on("tensorflow", "jax")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_file_of_a_run_opens_as_the_model_that_it_trained(runs, clip, kind):
     expected = kvf.open_model(runs / "ours")
@@ -94,7 +94,7 @@ def test_every_file_of_a_run_opens_as_the_model_that_it_trained(runs, clip, kind
     assert answer(model, clip).sum() > 1.2
 
 
-@pytest.mark.slow_on("tensorflow")
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_ones_own_model_has_the_scores_and_names_of_its_run(runs, clip):
     whole = keras.saving.load_model(runs / "own" / "model.keras")
     model = kvf.open_model(runs / "own")
@@ -110,6 +110,7 @@ def test_ones_own_model_has_the_scores_and_names_of_its_run(runs, clip):
         kvf.open_model(runs / "own" / "best.safetensors")
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_commands_name_the_classes_of_ones_own_model(runs, videos):
     arguments = ["predict", "--model", runs / "own", videos / "train" / "down" / "0.mp4", "--json"]
     result = CliRunner().invoke(main, list(map(str, arguments)))
@@ -131,6 +132,7 @@ def test_names_are_looked_for_through_a_softmax(clip):
     assert labels_inside(keras.Model(entry, keras.layers.Dense(3)(model(entry)))) is None
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_what_the_run_was_stands_in_its_configuration(runs):
     config = json.loads((runs / "ours" / "config.json").read_text())
     assert (config["multi_label"], config["input_shape"], config["class_names"]) == (True, list(SHAPE), list(NAMES))
@@ -150,6 +152,7 @@ def test_a_run_is_trained_on(runs, videos, tmp_path, kind):
         train(runs / kind, videos, tmp_path / "other", weights="none")
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_where_a_run_makes_no_sense_it_is_said_what_to_write(runs, tmp_path):
     for path in (runs / "ours", runs / "own" / "model.keras", runs / "lone.safetensors"):
         with pytest.raises(ValueError, match=r"what training left: open_model\(.*export\("):

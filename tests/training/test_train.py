@@ -186,6 +186,7 @@ def _events(folder):
     return losses
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_validation_is_of_the_rows_that_count(tmp_path):
     network, history = run(tmp_path, recipe=dataclasses.replace(RECIPE, use_ema=False))
     clips, targets, weights = (
@@ -229,6 +230,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     assert not (tmp_path / "best.safetensors").exists()
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_events_of_a_run_that_was_stopped_within_an_epoch(tmp_path):
     with pytest.raises(RuntimeError):
         run(tmp_path, [RaiseAt(7)], save_every=2, tensorboard=True)
@@ -236,12 +238,14 @@ def test_events_of_a_run_that_was_stopped_within_an_epoch(tmp_path):
     assert _events(tmp_path / "logs") == pytest.approx(history["loss"])
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_checkpoints_are_not_overwritten_unasked(tmp_path):
     run(tmp_path)
     with pytest.raises(FileExistsError, match="holds a run; pass resume=True to go on with it, or another out"):
         run(tmp_path)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_run_of_more_epochs_goes_on_from_the_end(tmp_path):
     # Of a rate that does not change the longer run is the same from the beginning.
     constant = dataclasses.replace(RECIPE, learning_rate=0.1, warmup_learning_rate=0.1, min_learning_rate=0.1)
@@ -256,6 +260,7 @@ def test_a_run_of_more_epochs_goes_on_from_the_end(tmp_path):
         run(tmp_path / "longer", recipe=dataclasses.replace(constant, epochs=2), resume=True)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_what_the_recipe_wants_of_batches_is_done_by_train(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(Mixing, "mix_targets", lambda self, *batch: seen.append(self) or batch[:2])
@@ -268,6 +273,7 @@ def test_what_the_recipe_wants_of_batches_is_done_by_train(tmp_path, monkeypatch
     assert seen == []
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_batches_that_train_mixes_are_those_of_the_labels_themselves():
     source = Clips()
     mixing = get_recipe("k400").mixing(3)
@@ -281,6 +287,7 @@ def test_batches_that_train_mixes_are_those_of_the_labels_themselves():
         next(MixedBatches(source, mixing, seed=7).batches())
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_run_of_a_version_that_left_mixing_to_the_clips_goes_on_so(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError):
         run(tmp_path, [RaiseAt(7)], save_every=2)
@@ -303,6 +310,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     assert history["epoch"] == [1, 2, 3]
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_progress_is_told_in_figures_with_units(tmp_path, capsys):
     source = Clips()
     source.broken.add("a.mp4", "a.mp4: no such file", 0)
@@ -323,12 +331,14 @@ def best_epoch_told(out):
     return json.loads((out / "summary.json").read_text())["best_epoch"]
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_another_recipe_is_not_resumed(tmp_path):
     run(tmp_path)
     with pytest.raises(ValueError, match="weight_decay is 0.5, but the run in .* was begun with"):
         run(tmp_path, resume=True, recipe=dataclasses.replace(RECIPE, weight_decay=0.5))
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_run_whose_checkpoints_have_the_old_names_is_resumed(tmp_path):
     unbroken, history = run(tmp_path / "unbroken")
     out = tmp_path / "broken"
@@ -364,7 +374,7 @@ def train_several(out, callbacks=(), weights=(1.0, 2.0, 0.5), **options):
     return network, train(network, training, validation, out=out, callbacks=callbacks, **options)
 
 
-@pytest.mark.slow_on("tensorflow")
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_several_labels_and_class_weights_survive_a_stop(tmp_path):
     unbroken, history = train_several(tmp_path / "unbroken")
     assert {"average_precision", "roc_auc", "val_average_precision", "val_roc_auc", "val_loss"} <= history.keys()
@@ -382,6 +392,7 @@ def test_several_labels_and_class_weights_survive_a_stop(tmp_path):
         assert again[name] == history[name], name
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_the_best_epoch_of_several_labels_is_that_of_their_average_precision(tmp_path):
     trained, history = train_several(tmp_path)
     values = history["val_average_precision"]
@@ -393,11 +404,13 @@ def test_the_best_epoch_of_several_labels_is_that_of_their_average_precision(tmp
     assert measured["average_precision"] == pytest.approx(max(values), abs=1e-6)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_sources_of_one_label_and_of_several_do_not_go_together(tmp_path):
     with pytest.raises(ValueError, match="one of the training and validation clips has several labels and the other"):
         run(tmp_path, source=ClipsOfSeveralLabels())
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_another_model_is_not_resumed(tmp_path):
     run(tmp_path)
     clip = keras.Input((2, 8, 8, 3))

@@ -66,6 +66,7 @@ def test_modulators_are_those_of_the_golden_data():
     np.testing.assert_allclose(seen.maps["spatial"][:, 0, 0], lengths[:, 0, 0], rtol=1e-5)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_gates_by_arithmetic(focal):
     seen = kvf.visualize(focal, clip_of(focal), block="stage1_block0", what="gates")
     block = focal.get_layer("stage1_block0")
@@ -84,6 +85,7 @@ def test_gates_by_arithmetic(focal):
     np.testing.assert_allclose(seen.maps[names[1]][:, 0, 0], gates[:, 0, 0, 1], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_the_class_tokens_attention_by_arithmetic():
     model = scattered(vita_clip(prompts=()))
     seen = kvf.visualize(model, clip_of(model))
@@ -105,12 +107,14 @@ def test_the_class_tokens_attention_by_arithmetic():
     np.testing.assert_allclose(seen.grids["attention"][..., 0], wanted, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_prompts_take_their_share_of_attention():
     model = scattered(vita_clip())
     total = kvf.visualize(model, clip_of(model), block="block0").grids["attention"].sum(axis=(1, 2, 3))
     assert (total > 0).all() and (total < 1).all()
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_offsets_and_similarities():
     model = scattered(kvf.SIFANetNano(weights=None, width=4, input_shape=(16, 64, 96, 3), classes=3))
     seen = kvf.visualize(model, clip_of(model), block="stage1_block1")
@@ -163,7 +167,7 @@ def test_grad_cam_is_the_slope_of_the_logit(focal):
     np.testing.assert_allclose(cam, wanted, atol=0.02 * wanted.max())
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_grad_cam_where_more_than_one_way_leads_to_the_end():
     """Past a block of one branch the other goes on, and prompts pass every block."""
     net = scattered(kvf.SIFANetNano(weights=None, width=4, input_shape=(16, 64, 96, 3), classes=3))
@@ -176,6 +180,7 @@ def test_grad_cam_where_more_than_one_way_leads_to_the_end():
 # === Clips and choices ===
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_video_is_read_as_the_model_takes_it(focal, tmp_path):
     path = encode(tmp_path / "video.mp4", numbered_frames(40, 48, 64))
     seen = kvf.visualize(focal, path, what="spatial", size=64, start=1, end=3)
@@ -188,6 +193,7 @@ def test_a_video_is_read_as_the_model_takes_it(focal, tmp_path):
     assert kvf.visualize(focal, frames, what="spatial").frames.shape == (4, 224, 336, 3)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_model_that_takes_prepared_clips(focal):
     bare = VideoFocalNet(**SMALL, include_preprocessing=False)
     bare.set_weights(focal.get_weights())
@@ -199,6 +205,7 @@ def test_a_model_that_takes_prepared_clips(focal):
         np.testing.assert_allclose(given.grids["temporal"], wanted.grids["temporal"], atol=1e-4)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_what_is_shown_where_nobody_says(focal, toy):
     seen = kvf.visualize(focal, clip_of(focal))
     # 8x12 places in the first stage, and 4x6 in the second.
@@ -207,6 +214,7 @@ def test_what_is_shown_where_nobody_says(focal, toy):
     assert (seen.block, list(seen.maps)) == ("motion_0_0", ["tokens"])
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_wrong_choices_name_the_right_ones(focal, toy, tmp_path):
     clip, look = clip_of(focal), kvf.visualize
     blocks = ", ".join(f"stage{stage}_block0" for stage in range(4))
@@ -246,6 +254,7 @@ def test_wrong_choices_name_the_right_ones(focal, toy, tmp_path):
         look(keras.Sequential([keras.Input((4, 32, 48, 3)), keras.layers.Flatten()]), clip)
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_videos_without_a_frame_are_refused(focal, tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "page.mp4").write_text("<html></html>" * 100)
@@ -259,6 +268,7 @@ def test_videos_without_a_frame_are_refused(focal, tmp_path):
         kvf.visualize(focal, iter(()))
 
 
+@pytest.mark.slow_on("tensorflow", "jax")
 @pytest.mark.parametrize(
     "design,branches",
     [

@@ -30,6 +30,8 @@ from keras_video_focalnet.weights.run_folder import FACTS, find_weights, read_ru
 from keras_video_focalnet.weights.safetensors_file import write_safetensors
 from tests.clips import encode
 
+pytestmark = pytest.mark.slow_on("tensorflow", "jax")
+
 LABELS = ["up", "down", "left"]
 SHAPE = (4, 32, 32, 3)
 # What holds the same weights after one epoch.

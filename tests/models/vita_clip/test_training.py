@@ -173,6 +173,7 @@ def test_a_step_runs_the_text_tower_once_where_its_context_trains(runs):
     assert runs == [3] * 7
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("frozen", ["no context", "classifier", "model"])
 def test_a_step_does_not_run_the_text_tower_where_nothing_of_it_trains(runs, frozen):
     model = build(context=None) if frozen == "no context" else build()
@@ -300,6 +301,7 @@ def traced(model):
     return sys.modules["jax"].jit(lambda x: model(x)) if BACKEND == "jax" else model
 
 
+@pytest.mark.slow_on("tensorflow")
 @pytest.mark.parametrize("freezes", [False, True])
 def test_a_graph_of_ones_own_before_anybody_asked_for_text_features(freezes):
     model = build(context="class" if freezes else None)
