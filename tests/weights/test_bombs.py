@@ -31,7 +31,7 @@ MEGABYTE = 1 << 20
 SECONDS = 20
 TENSOR = '{"dtype":"I8","shape":[0],"data_offsets":[0,0]}'
 LISTS = b"[" + b",".join([b"[]"] * 1_300_000) + b"]"
-# In `make test` one file of each kind, of which those of archives are as large as what may be taken at most.
+# Left to `make verify`, being like others; what is packed unpacks in `make test` to little more than may be taken.
 ALIKE = {"many mark", "many list", "many dict", "many item", "fewer mark", "fewer list", "fewer item"}
 ALIKE |= {"many integers", "many wide names", "arguments"}
 MODULE = b"X" + struct.pack("<I", MEGABYTE) + b"m" * MEGABYTE + b"q\x00"
