@@ -1,7 +1,10 @@
 """What the package says to callers of its functions, in the words of the command line."""
 
+import contextlib
+import os
 import re
 import signal
+import threading
 import warnings
 
 import click
@@ -60,7 +63,7 @@ def _written(option):
 class SpokenGroup(click.Group):
     """A group whose commands tell errors and warnings of the package in one line and in the words of their options.
 
-    Ctrl-C ends each with the exit code 130.
+    Ctrl-C ends each with the exit code 130 and SIGTERM with 143, and files that were being written are gone.
     """
 
     def invoke(self, ctx):
@@ -75,14 +78,45 @@ class SpokenGroup(click.Group):
         # Whoever records warnings, as tests do, still gets them.
         warnings.formatwarning = lambda message, *_, **__: f"Warning: {spoken(message)}\n"
         try:
-            return super().invoke(ctx)
+            with _terminated_like_interrupted():
+                return super().invoke(ctx)
         except click.ClickException as error:
             error.message = spoken(error.message)
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             # Commands tell what they have done; this came before there was any, as while a model was loaded.
             click.echo("Interrupted.", err=True)
             # Shells use this exit code for a program that a signal ended; click has another.
-            raise SystemExit(128 + signal.SIGINT) from None
+            raise SystemExit(128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT)) from None
         finally:
             warnings.formatwarning = before
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted():
+    """Have SIGTERM raise as Ctrl-C does, so that what cleans up behind an error does so behind it too.
+
+    Python lets only the main thread say so, and a handler that somebody else has set is left.
+    """
+    process = os.getpid()
+
+    def terminate(number, _):
+        if os.getpid() != process:
+            # A worker that was forked is ended by its parent, and has nothing of its own to clean up.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise _Terminated
+
+    in_charge = threading.current_thread() is threading.main_thread()
+    if not in_charge or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

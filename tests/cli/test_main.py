@@ -1,14 +1,18 @@
 """The group: version, help, list of weights; and that these load nothing heavy."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
 import keras_video_focalnet
 from keras_video_focalnet.cli.main import main
+from keras_video_focalnet.cli.wording import SpokenGroup
 from keras_video_focalnet.models import registry
 
 pytestmark = pytest.mark.backend_free
@@ -62,3 +66,41 @@ def test_models_as_a_table_of_80_columns():
         shown = (entry.name, entry.long_name, str(entry.classes or "-"), entry.licence)
         assert any(all(text in line for text in shown) for line in lines), entry
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_ended_by_a_signal_leaves_no_file(tmp_path, number):
+    code = (
+        "import pathlib, signal, sys, time\n"
+        "from keras_video_focalnet.cli.main import main\n"
+        "from keras_video_focalnet.utils.files import atomic_write\n"
+        "@main.command()\n"
+        "def slow():\n"
+        "    with atomic_write(pathlib.Path(sys.argv[1]) / 'out.mp4'):\n"
+        "        print('writing', flush=True)\n"
+        "        time.sleep(600)\n"
+        "main(['slow'])\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "writing\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + number and errors.strip().endswith("Interrupted."), errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_handler_of_somebody_else_is_left():
+    handled = []
+    before = signal.signal(signal.SIGTERM, lambda *_: handled.append(True))
+    try:
+
+        @click.command()
+        def struck():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        group = SpokenGroup(commands={"struck": struck})
+        assert CliRunner().invoke(group, ["struck"]).exit_code == 0 and handled
+    finally:
+        signal.signal(signal.SIGTERM, before)
