@@ -119,6 +119,8 @@ for backend in tensorflow jax torch; do
         tests/cli/test_visualize.py -m "slow or not slow"
 done
 run "$PYTHON" -m benchmarks.design_variants
+run "$PYTHON" -m examples.design_study.study --out "$(mktemp -d)/results.json"
+on torch "$PYTHON" -m pytest -q tests/examples/test_design_study.py -m "slow or not slow"
 
 step "conformance of every architecture, and the toy"
 for backend in tensorflow jax torch; do

@@ -17,7 +17,7 @@ The slowest of each moves the middle of the window's edge by 5 to 6 % of the win
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -264,7 +264,22 @@ def _shake(rng: np.random.Generator, num_frames: int, amount: float, max_drift: 
     return CameraPath(*((tremor + drift) * reach * [[0.9], [0.9], [0.6], [0.6]] * amount))
 
 
-def _draw_path(motion: str, rng: np.random.Generator, num_frames: int, difficulty: float) -> CameraPath:
+def draw_path(motion: str, rng: np.random.Generator, num_frames: int = 8, difficulty: float = 1.0) -> CameraPath:
+    """Draw the path of a camera in a hand: its speed, easing and direction, and what it does besides.
+
+    Args:
+        motion: One of `CAMERA_MOTIONS`.
+        rng: A `numpy.random.Generator`.
+        num_frames: Number of frames, 8 by default.
+        difficulty: From 0 to 1.5, as `synthesize_clip` takes it; 1 by default.
+
+    Returns:
+        A `CameraPath`.
+
+    Example:
+    >>> draw_path("pan left", np.random.default_rng(0)).x.shape
+    (8,)
+    """
     easing = rng.choice(list(EASINGS)) if rng.uniform() < 0.7 * difficulty else "linear"
     if motion == "static":
         # A tripod, or a frozen picture, holds perfectly still.
@@ -294,6 +309,43 @@ def _shows_enough(view: Image.Image) -> bool:
             weaker = (xx + yy) / 2 - np.hypot((xx - yy) / 2, xy)
             quadrants += weaker > 4.0
     return quadrants >= 3
+
+
+def _place_where_seen(
+    draw: Callable[[], CameraPath], picture: Picture, rng: np.random.Generator, size: int, rotation: float = 0.0
+) -> _Placement:
+    """Draw a path and its place until both ends of the clip show by what to judge, ten times at most."""
+    for _ in range(10):
+        placement = _place(draw(), picture, rng, (0.4, 1.0), rotation)
+        ends = [picture.window(placement.centres[i], placement.sides[i], placement.angles[i], size) for i in (0, -1)]
+        if all(map(_shows_enough, ends)):
+            break
+    return placement
+
+
+def film(
+    picture: Picture, draw: Callable[[], CameraPath], rng: np.random.Generator, num_frames: int = 8, size: int = 64
+) -> np.ndarray:
+    """Make a clip of a photograph by a camera that follows a path, without any flaw of real footage.
+
+    Args:
+        picture: The photograph.
+        draw: Draws a path of `num_frames` frames; called again, ten times at most, where the camera would see nothing
+            by which to judge.
+        rng: A `numpy.random.Generator` that draws the size and the place of the window.
+        num_frames: Number of frames, 8 by default.
+        size: Side of the clip in pixels, 64 by default.
+
+    Returns:
+        The clip, `(num_frames, size, size, 3)` uint8.
+
+    Example:
+    >>> rng = np.random.default_rng(0)
+    >>> photograph = Picture(rng.integers(0, 256, (240, 320, 3), dtype=np.uint8))
+    >>> film(photograph, lambda: draw_path("pan left", rng), rng).shape
+    (8, 64, 64, 3)
+    """
+    return _place_where_seen(draw, picture, rng, size).view([picture] * num_frames, size)
 
 
 def synthesize_clip(
@@ -344,12 +396,7 @@ def synthesize_clip(
     if not 0 <= difficulty <= 1.5:
         raise ValueError(f"difficulty={difficulty} is out of range; pass a number from 0 to 1.5.")
     picture = photo if isinstance(photo, Picture) else Picture(photo)
-    for _ in range(10):
-        path = _draw_path(motion, rng, num_frames, difficulty)
-        placement = _place(path, picture, rng, (0.4, 1.0), rotation)
-        ends = [picture.window(placement.centres[i], placement.sides[i], placement.angles[i], size) for i in (0, -1)]
-        if all(map(_shows_enough, ends)):
-            break
+    placement = _place_where_seen(lambda: draw_path(motion, rng, num_frames, difficulty), picture, rng, size, rotation)
     clip = placement.view([picture] * num_frames, size)
     if rng.uniform() < 0.15 * difficulty:
         clip = _smear(clip, placement, picture, size, rng)
