@@ -125,6 +125,8 @@ class Answers:
     def __init__(self, limits: Limits):
         self.limits = limits
         self.stopped = threading.Event()
+        # A visitor who goes leaves what is being computed for them to its end.
+        self._turn = threading.Lock()
 
     def open(self, path: str | os.PathLike) -> Video:
         """Open a video that is within the limits, see `Video`."""
@@ -134,7 +136,9 @@ class Answers:
 
     def scores(self, loaded: Loaded, video: Video) -> dict[str, float]:
         """The best classes with their scores, the best first."""
-        scores = class_scores(loaded.network, read_clip(video.reader, like=loaded.network)[None])
+        clip = read_clip(video.reader, like=loaded.network)
+        with self._turn:
+            scores = class_scores(loaded.network, clip[None])
         return {printable(label): score for label, score in name_scores(scores, TOP, loaded.labels)[0]}
 
     def blocks(self, loaded: Loaded) -> list[str]:
@@ -151,13 +155,14 @@ class Answers:
             shown: `COMPUTED` for what the block computes, `WHY` for Grad-CAM of the answer.
         """
         what = GRAD_CAM if shown == WHY else None
-        seen = visualize(loaded.network, video.reader, block, what, size=SIDE, labels=loaded.labels)
+        with self._turn:
+            seen = visualize(loaded.network, video.reader, block, what, size=SIDE, labels=loaded.labels)
         return _picture(seen.save)
 
     def timeline(self, loaded: Loaded, video: Video) -> np.ndarray:
         """What happens when, as a picture, uint8 `(height, width, 3)`."""
         seconds = video.reader.duration
-        with timed_frames(video.reader) as frames:
+        with timed_frames(video.reader) as frames, self._turn:
             frames = dataclasses.replace(frames, frames=self._until_stopped(frames.frames), name=video.name)
             found = timeline(loaded.network, frames, stride=self._stride(loaded, seconds), labels=loaded.labels)
         return _picture(lambda path: draw_timeline(found, path))

@@ -1,6 +1,8 @@
 """Which models and weights the page offers, and the networks that are loaded; a browser names no file or address."""
 
 import collections
+import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +70,7 @@ class Networks:
     started: Started
     read_names: Callable[[str], Sequence[str]]
     _kept: collections.OrderedDict = field(default_factory=collections.OrderedDict, repr=False)
+    _turn: Any = field(default_factory=threading.Lock, repr=False)
 
     @property
     def _is_file(self):
@@ -135,18 +138,20 @@ class Networks:
             raise Refused(f"Weights: {model} has none that are called {weights!r}; choose some of the list.")
         notes = []
         names = self._names(text, notes) if self.takes_names(model) else ()
-        key = (model, weights, names)
+        with self._turn:
+            return self._found((model, weights, names), notes)
+
+    def _found(self, key, notes):
         if key not in self._kept:
             # Room is made before, since two large networks may be all that fits.
             while len(self._kept) >= _KEPT:
                 self._kept.popitem(last=False)
             with noted(notes):
-                self._kept[key] = self._made(model, weights, names)
+                self._kept[key] = self._made(*key)
         self._kept.move_to_end(key)
         found = self._kept[key]
-        notes = tuple(dict.fromkeys((*found.notes, *notes)))
-        kept = self._kept[key] = Loaded(found.network, found.labels, found.title, found.is_random, notes)
-        return kept
+        self._kept[key] = dataclasses.replace(found, notes=tuple(dict.fromkeys((*found.notes, *notes))))
+        return self._kept[key]
 
     def _builder(self, model):
         try:

@@ -8,11 +8,11 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_video_focalnet.app.guard import Guard
+from keras_video_focalnet.app.guard import Guard, allowed_hosts
 from keras_video_focalnet.utils.extras import require
 from keras_video_focalnet.weights.download import OFFLINE_VARIABLE
 
@@ -67,6 +67,12 @@ def bind(host: str, port: int) -> socket.socket:
             "is free, and an address of this machine."
         ) from error
     return listening
+
+
+def names_of(host: str, listening: socket.socket) -> Collection[str] | None:
+    """What a browser may call a server that listens at a host, see `allowed_hosts`; also by its address in numbers."""
+    names = allowed_hosts(host)
+    return None if names is None else {*names, listening.getsockname()[0]}
 
 
 def address_of(listening: socket.socket) -> str:

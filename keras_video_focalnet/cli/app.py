@@ -1,5 +1,8 @@
 """`video-focalnet app` serves a page to try models on."""
 
+import os
+from urllib.parse import urlsplit
+
 import click
 
 from keras_video_focalnet.cli.class_names import names_in_text
@@ -7,10 +10,10 @@ from keras_video_focalnet.cli.networks import (
     check_options,
     load_named,
     model_and_weights,
-    model_names,
     names_and_origin,
 )
 from keras_video_focalnet.cli.options import named_model
+from keras_video_focalnet.models import registry
 from keras_video_focalnet.weights.formats import is_exported, is_path
 
 
@@ -31,8 +34,8 @@ def app(model, weights, names, class_names, host, port, max_size, max_seconds):
 
     The page is for this machine alone unless --host says otherwise; it asks for no password. It begins with --model and
     --weights, and offers all models with the weights that are on this machine. What is uploaded is removed when the
-    page is closed, after half an hour, or when the command ends. It fetches nothing and tells nobody anything. Ctrl-C
-    ends it.
+    page is closed, after half an hour, or when the command ends. Once it is there, it fetches nothing and tells nobody
+    anything. Ctrl-C ends it.
     """
     if is_exported(model):
         raise click.UsageError(f"--model {model} is an exported model, which only gives scores; pass the one it is of.")
@@ -51,8 +54,6 @@ def app(model, weights, names, class_names, host, port, max_size, max_seconds):
 
 def _start(model, weights, class_names, names):
     """The model that the page begins with."""
-    import os
-
     from keras_video_focalnet.app.networks import Started
 
     network, _, _ = load_named(model, weights, class_names, names)
@@ -60,14 +61,14 @@ def _start(model, weights, class_names, names):
     told = tuple(class_names or ())
     named, found = model_and_weights(model, weights, class_names)
     if is_path(found):
-        path = os.path.abspath(os.path.expanduser(found))
-        return Started(os.path.basename(path), None, network, told, labels)
-    return Started(named if named in model_names() else network.name, found, network, told, labels)
+        # An address may end with what is nobody's business.
+        path = urlsplit(found).path if "://" in found else os.path.abspath(os.path.expanduser(found))
+        return Started(os.path.basename(path.rstrip("/")), None, network, told, labels)
+    return Started(named, registry.find_entry(named, found).name, network, told, labels)
 
 
 def _serve(serve, listening, host, folder, started, max_size, max_seconds):
     from keras_video_focalnet.app.answers import Answers, Limits
-    from keras_video_focalnet.app.guard import allowed_hosts
     from keras_video_focalnet.app.networks import Networks
     from keras_video_focalnet.app.page import Page
     from keras_video_focalnet.app.uploads import Uploads
@@ -75,6 +76,6 @@ def _serve(serve, listening, host, folder, started, max_size, max_seconds):
     answers = Answers(Limits(max_size, max_seconds))
     networks = Networks(started, names_in_text)
     guarded = serve.application(
-        lambda files: Page(networks, answers, Uploads(files)), folder, answers.limits, allowed_hosts(host)
+        lambda files: Page(networks, answers, Uploads(files)), folder, answers.limits, serve.names_of(host, listening)
     )
     serve.serve(guarded, listening, lambda address: click.echo(f"{address}  (Ctrl-C ends it)"), answers.stopped.set)
