@@ -60,7 +60,6 @@ class Page:
         """The page as Gradio has it."""
         networks, limits = self._networks, self._answers.limits
         model = networks.model()
-        # The other end of what is written to this page is the browser; nothing is told to anybody else.
         with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(_SWEPT, KEPT)) as blocks:
             gr.Markdown(
                 f"# {TITLE}\nDrop a video or record one, and see what the model answers, what happens when, and what "
@@ -165,7 +164,7 @@ class Page:
                 gr.Warning("Nobody has trained random weights: what they answer says nothing about the video.")
             label = gr.Label(scores, label=f"Answer of {loaded.title}")
             yield label, None, None, gr.Dropdown(blocks, value=block)
-            picture = self._answers.maps(loaded, video, _block(block), shown)
+            picture = self._answers.maps(loaded, video, _named(block), shown)
             yield gr.skip(), gr.skip(), gr.Image(picture), gr.skip()
             picture = self._answers.timeline(loaded, video)
             yield gr.skip(), gr.Image(picture), gr.skip(), gr.skip()
@@ -175,7 +174,7 @@ class Page:
         if path is None:
             return gr.skip()
         with self._asked(path, model, weights, names) as (loaded, video):
-            return gr.Image(self._answers.maps(loaded, video, _block(block), shown))
+            return gr.Image(self._answers.maps(loaded, video, _named(block), shown))
 
     @contextlib.contextmanager
     def _asked(self, path, model, weights, names):
@@ -213,5 +212,5 @@ def _name(path):
     return "the video" if path is None else path.replace("\\", "/").rpartition("/")[2]
 
 
-def _block(block):
+def _named(block):
     return None if block == ANY_BLOCK else block

@@ -46,15 +46,25 @@ def ask(guard, method, path, *headers, parts=(b"",), disconnects=False):
     ]
 
     async def receive():
+        if not waiting and not disconnects:
+            # The browser stays until it is answered.
+            await asyncio.Event().wait()
         return waiting.pop(0) if waiting else {"type": "http.disconnect"}
 
     async def send(message):
         sent.append(message)
 
     raw = [(name.encode(), value.encode()) for name, value in (headers or (HOST,))]
-    scope = {"type": "http", "method": method, "path": path, "headers": raw}
+    scope = {"type": "http", "http_version": "1.1", "scheme": "http", "method": method, "path": path, "headers": raw}
+    scope |= {
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "client": ("127.0.0.1", 1),
+        "server": None,
+    }
     asyncio.run(guard(scope, receive, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(part.get("body", b"") for part in sent[1:])
 
 
 @pytest.fixture
