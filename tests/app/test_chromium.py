@@ -132,8 +132,6 @@ def test_what_is_no_clip_is_refused(page, folder):
     ):
         told = refusal(page, str(files / name), reason)
         assert "Traceback" not in told and "/tmp" not in told and str(folder) not in told
-        # It is taken off the page, which takes another.
-        page.wait_for_selector("#video video", state="detached")
         page.reload()
         page.wait_for_selector("#ask")
     assert not [name for name in temporary(folder) if not name.endswith((".png", "bikes.mp4"))]

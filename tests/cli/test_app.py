@@ -34,7 +34,7 @@ def test_a_port_that_is_taken():
         other.listen()
         port = other.getsockname()[1]
         result = invoke("--port", port)
-    assert result.exit_code == 1 and f"--port {port}" in result.stderr and "--port 0" in result.stderr, result.stderr
+    assert result.exit_code == 1 and f"--port {port}" in result.stderr and "port 0" in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize(
