@@ -32,7 +32,9 @@ MAY_IMPORT = {
     "evaluation": FUNCTIONS,
     "exporting": FUNCTIONS,
     "visualization": FUNCTIONS,
-    "cli": FUNCTIONS | {"training", "evaluation", "exporting", "visualization"},
+    # What the command line tells it is handed in.
+    "app": FUNCTIONS | {"evaluation", "visualization"},
+    "cli": FUNCTIONS | {"training", "evaluation", "exporting", "visualization", "app"},
     "__main__.py": {"cli"},
 }
 

@@ -122,6 +122,10 @@ run "$PYTHON" -m benchmarks.design_variants
 run "$PYTHON" -m examples.design_study.study --out "$(mktemp -d)/results.json"
 on torch "$PYTHON" -m pytest -q tests/examples/test_design_study.py -m "slow or not slow"
 
+step "the page: what it offers and refuses on each backend; in Chromium a real clip, its pictures, names, and nothing sent elsewhere"
+for backend in tensorflow jax torch; do on $backend "$PYTHON" -m pytest -q tests/app/test_answers.py tests/cli/test_app.py; done
+run "$PYTHON" -m pytest -q tests/app -m backend_free
+
 step "conformance of every architecture, and the toy"
 for backend in tensorflow jax torch; do
     on $backend "$PYTHON" -m pytest -q tests/models/test_conformance.py tests/models/test_video_focalnet.py tests/toy \

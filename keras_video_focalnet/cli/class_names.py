@@ -23,13 +23,7 @@ def _read_names(context, parameter, values):
         names = [name for value in values for name in _names_of(value)]
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from error
-    if len(names) == 1 and names[0]:
-        meant = did_you_mean(names[0], [short for short, data_set in DATA_SETS.items() if data_set.file])
-        warnings.warn(
-            f"--classes has {names[0]!r} alone, and the score of a single name is always 1, whatever a video shows; "
-            f"name what else it may show{meant or '.'}",
-            stacklevel=2,
-        )
+    if _warn_of_one("--classes", names):
         # Keras tells the same of its softmax.
         context.with_resource(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="You are using a softmax over axis")
@@ -49,17 +43,49 @@ def _names_of(value):
                 f"{value!r} is no known data set and no file; pass {_SOURCES}, or names separated by commas. A name "
                 "that looks like a file's goes into a text file."
             )
+    among = "; pass --classes {} besides for its names. A class that is called so goes into a text file."
+    _refuse_sources(parts, among, f"pass {_SOURCES}.")
+    return parts
+
+
+def names_in_text(text):
+    """The class names that somebody wrote who may name no file: separated by commas or line ends, or a data set.
+
+    Raises:
+        ValueError: One is the name of a file, or of a data set among names or without names in the package.
+    """
+    text = text.strip()
+    if _names_in_package(text):
+        return load_labels(text)
+    lines = (line.strip().removesuffix(",") for line in text.splitlines())
+    names = [part.strip() for line in lines if line for part in line.split(",")]
+    _refuse_sources(names, "; write the names that are meant.", "write the names that are meant.")
+    _warn_of_one("class names", names)
+    return names
+
+
+def _warn_of_one(origin, names):
+    """Warn of a name that stands alone; gives whether one does."""
+    if len(names) != 1 or not names[0]:
+        return False
+    meant = did_you_mean(names[0], [short for short, data_set in DATA_SETS.items() if data_set.file])
+    warnings.warn(
+        f"{origin} has {names[0]!r} alone, and the score of a single name is always 1, whatever a video shows; "
+        f"name what else it may show{meant or '.'}",
+        stacklevel=3,
+    )
+    return True
+
+
+def _refuse_sources(parts, among, instead):
+    """Refuse names of files and of data sets among class names; `among` and `instead` tell what to do."""
     for part in parts:
         short = find_data_set(part)
         if short is not None and DATA_SETS[short].classes is not None and not DATA_SETS[short].file:
-            raise ValueError(f"{part!r} is a data set whose class names are not in the package; pass {_SOURCES}.")
+            raise ValueError(f"{part!r} is a data set whose class names are not in the package; {instead}")
         if part.lower().endswith(_FILES) or _names_in_package(part):
             kind = "file" if short is None else "data set"
-            raise ValueError(
-                f"{part!r} is a {kind} among names; pass --classes {part} besides for its names. A class that is "
-                "called so goes into a text file."
-            )
-    return parts
+            raise ValueError(f"{part!r} is a {kind} among names{among.format(part)}")
 
 
 def _names_in_package(value):

@@ -4,6 +4,7 @@ import click
 
 from keras_video_focalnet import __version__
 from keras_video_focalnet.cli.annotate import annotate
+from keras_video_focalnet.cli.app import app
 from keras_video_focalnet.cli.doctor import doctor
 from keras_video_focalnet.cli.evaluate import evaluate
 from keras_video_focalnet.cli.export import export
@@ -20,8 +21,8 @@ from keras_video_focalnet.cli.wording import SpokenGroup
 @click.group(cls=SpokenGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="video-focalnet")
 def main():
-    """Classify videos and libraries of videos, tell what happens when, show what a model looks at, train models,
-    evaluate and export them.
+    """Classify videos and libraries of videos, tell what happens when, show what a model looks at, serve a page to try
+    models on, train models, evaluate and export them.
 
     The backend is the one that KERAS_BACKEND or keras.json names, or the first installed of tensorflow, jax, torch.
     """
@@ -32,6 +33,7 @@ main.add_command(score)
 main.add_command(timeline)
 main.add_command(visualize)
 main.add_command(annotate)
+main.add_command(app)
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(prepare)
