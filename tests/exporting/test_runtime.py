@@ -128,6 +128,7 @@ print(model.labels[1])
 
 
 @ON_TENSORFLOW
+@pytest.mark.slow
 def test_a_saved_model_is_served_without_keras_and_without_this_package(model, tmp_path):
     clips = clips_like(model)
     kvf.export(model, tmp_path / "served", clips=clips)

@@ -14,7 +14,7 @@ BACKEND = keras.backend.backend()
 KERAS_FORMATS = {"tensorflow": ("tf_saved_model", ""), "jax": ("tf_saved_model", ""), "torch": ("onnx", ".onnx")}
 
 
-@pytest.mark.slow_on("jax", "torch")
+@pytest.mark.slow
 def test_a_thread_predicts_the_same_while_another_exports(tmp_path):
     """Bit for bit, with a model that serves all the time and with models that are new.
 

@@ -65,7 +65,9 @@ def check_outputs(model, path, tolerance=1e-5):
 
 
 @ON_TENSORFLOW
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "all prompts" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_every_delegate_takes_a_small_model_whole(kind, tmp_path):
     model = small(**KINDS[kind])
     report = kvf.export(model, tmp_path / "small.tflite", clips=clips_like(model))
@@ -127,7 +129,13 @@ def with_other_names(model):
 @pytest.mark.parametrize(
     "file", ["model.onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("model.xml", "model"))]
 )
-@pytest.mark.parametrize("change", [after_a_step, after_an_assignment, with_other_names])
+@pytest.mark.parametrize(
+    "change",
+    [
+        after_an_assignment,
+        *(pytest.param(change, marks=pytest.mark.slow) for change in (after_a_step, with_other_names)),
+    ],
+)
 def test_the_text_features_are_those_of_the_moment(change, file, tmp_path):
     model = small()
     clips = clips_like(model, 2)

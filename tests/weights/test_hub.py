@@ -92,7 +92,7 @@ for model in (loaded, built):
 """
 
 
-@pytest.mark.slow_on("jax", "torch")
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_fresh_process_needs_the_environment_alone(hub, tmp_path):
     saved = model()
     saved.save(f"hf://{REPOSITORY}")
