@@ -40,7 +40,7 @@ def test_scaled_pixels_are_told_once(clips):
         small(include_preprocessing=False).predict(clips, verbose=0)
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_scaled_tensors_are_told_where_they_are_given(model, monkeypatch):
     """Tensors of the running backend too, but none of a graph, and of an accelerator's not one after the other."""
     scaled, pixels = (keras.ops.convert_to_tensor(clips.astype("float32")) for clips in (CLIPS / 255, CLIPS))
