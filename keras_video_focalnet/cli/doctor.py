@@ -35,7 +35,7 @@ TESTED = {
     "av": "18.1.0",
     "h5py": "3.14.0",
     "ml_dtypes": "0.6.0",
-    "pillow": "13.0.0",
+    "pillow": "12.3.0",
     "safetensors": "0.8.0",
 }
 
