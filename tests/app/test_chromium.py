@@ -118,6 +118,25 @@ def test_a_clip_is_answered(page, folder):
     assert any(name.endswith("bikes.mp4") for name in temporary(folder))
 
 
+def test_a_page_that_is_closed_leaves_no_video(server, browser, folder):
+    clip = folder / "left.mp4"
+    encode(clip, np.full((5, 50, 66, 3), 90, np.uint8))
+
+    def kept():
+        return [name for name in temporary(folder) if name.endswith("left.mp4")]
+
+    with contextlib.closing(browser.new_page()) as opened:
+        opened.goto(server[0])
+        opened.wait_for_selector("#ask")
+        upload(opened, str(clip))
+        opened.wait_for_selector("#video video")
+        assert kept()
+    end = time.monotonic() + _MILLISECONDS / 1000
+    while kept():
+        assert time.monotonic() < end, "the video is still there"
+        time.sleep(0.1)
+
+
 def test_what_is_no_clip_is_refused(page, folder):
     files = folder / "files"
     files.mkdir()
