@@ -119,7 +119,7 @@ for backend in tensorflow jax torch; do
         tests/cli/test_visualize.py -m "slow or not slow"
 done
 run "$PYTHON" -m benchmarks.design_variants
-run "$PYTHON" -m examples.design_study.study --out "$(mktemp -d)/results.json"
+run "$PYTHON" -m examples.design_study.study --out "$(mktemp -d)/design_study.json"
 on torch "$PYTHON" -m pytest -q tests/examples/test_design_study.py -m "slow or not slow"
 
 step "the page: what it offers and refuses on each backend; in Chromium a real clip, its pictures, names, and nothing sent elsewhere"

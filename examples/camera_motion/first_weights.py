@@ -21,7 +21,8 @@ def prepare(model: keras.Model, seed: int) -> None:
       constant, so that the norm behind it leaves differences in contrast alone.
     - Temporal kernels are odd: they differentiate over time, and are silent on a still clip.
     - The first modulation along time multiplies the query by that derivative alone, as optical flow would; its gates
-      are open.
+      are open. With the fusion "average" a constant is added to that factor, and with "projection" it is a random mix
+      of both modulators.
     - All other branches start small and downsampling starts as an average, so that the features of that modulation
       reach the classifier.
 

@@ -326,7 +326,7 @@ def _place_where_seen(
 def film(
     picture: Picture, draw: Callable[[], CameraPath], rng: np.random.Generator, num_frames: int = 8, size: int = 64
 ) -> np.ndarray:
-    """Make a clip of a photograph by a camera that follows a path, without any flaw of real footage.
+    """Make a clip of a photograph by a camera that follows a path, with no other flaw of real footage than the path's.
 
     Args:
         picture: The photograph.
