@@ -120,7 +120,6 @@ for backend in tensorflow jax torch; do
 done
 run "$PYTHON" -m benchmarks.design_variants
 run "$PYTHON" -m examples.design_study.study --out "$(mktemp -d)/design_study.json"
-on torch "$PYTHON" -m pytest -q tests/examples/test_design_study.py -m "slow or not slow"
 
 step "the page: what it offers and refuses on each backend; in Chromium a real clip, its pictures, names, and nothing sent elsewhere"
 for backend in tensorflow jax torch; do on $backend "$PYTHON" -m pytest -q tests/app/test_answers.py tests/cli/test_app.py; done

@@ -12,6 +12,8 @@ from keras_video_focalnet.models import registry
 from tests.clips import encode, write_audio
 from tests.small_vita_clip import SIZES, registered
 
+# The page asks functions that are tested on every backend.
+pytestmark = pytest.mark.slow_on("jax", "tensorflow")
 gradio = pytest.importorskip("gradio")
 pytest.importorskip("matplotlib")
 

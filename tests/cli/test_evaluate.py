@@ -123,6 +123,7 @@ def test_errors(videos, colours, tmp_path, options, message):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow_on("jax", "torch")
 def test_an_exported_file(videos, colours, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tensorflow")

@@ -22,6 +22,7 @@ def invoke(*arguments, **options):
     return CliRunner().invoke(main, ["predict", *map(str, arguments)], **options)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_tables(folder, colours):
     files = [folder / f"{name}.mp4" for name in COLOURS]
     result = invoke(*files, "--weights", colours, "--top", "2", env={"COLUMNS": "300"})

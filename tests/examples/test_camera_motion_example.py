@@ -166,7 +166,7 @@ def test_views_together_say_the_same_of_a_rotated_and_mirrored_clip():
     )
 
 
-@pytest.mark.slow_on("tensorflow", "jax")
+@pytest.mark.slow
 def test_the_clips_as_video_files_are_evaluated_as_the_example_evaluates_them(tmp_path):
     pytest.importorskip("sklearn")
     from examples.camera_motion.evaluate import measure

@@ -119,6 +119,7 @@ def test_a_study_that_is_done_is_not_run_again(tmp_path, monkeypatch):
     assert json.loads(out.read_text()) == document
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_first_weights_see_the_order_of_frames(name):
     """Reversed clips give other scores before any training, as the design allows."""

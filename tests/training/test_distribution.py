@@ -117,7 +117,7 @@ def alone(recipe):
         pytest.param("tensorflow", "multi_worker", 2, 2, ("--whole-batches",), marks=pytest.mark.slow),
         pytest.param("jax", "data_parallel", 1, 4, (), marks=pytest.mark.slow),
         pytest.param("jax", "data_parallel", 2, 2, (), marks=pytest.mark.slow),
-        ("torch", "process_group", 2, 2, ()),
+        pytest.param("torch", "process_group", 2, 2, (), marks=pytest.mark.slow),
     ],
 )
 def test_training_is_that_of_one_device(backend, distribute, processes, replicas, options, recipe, tmp_path):

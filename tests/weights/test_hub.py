@@ -24,6 +24,9 @@ from tests.states import open_weights, state_of
 from tests.weights.fake_hub import FakeHub, use
 from tests.weights.served import digest
 
+# What is read from a hub is a file, and files are read by every backend in other tests.
+pytestmark = pytest.mark.slow_on("jax", "tensorflow")
+
 LABELS = ["ä", *"bcdefghi"]
 SMALL = {"embed_dim": 2, "depths": (1, 1, 1, 1), "input_shape": (2, 32, 32, 3), "classes": 9, "labels": LABELS}
 REPOSITORY = "me/motion"
@@ -92,7 +95,6 @@ for model in (loaded, built):
 """
 
 
-@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_fresh_process_needs_the_environment_alone(hub, tmp_path):
     saved = model()
     saved.save(f"hf://{REPOSITORY}")

@@ -68,6 +68,7 @@ def test_there_and_back_changes_no_bit(tmp_path, name, ending):
         assert returned[key].numpy().tobytes() == array.tobytes(), key
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_converted_model_is_whole(tmp_path):
     target, labels = tmp_path / "micro.keras", list("abcdefg")
     torch_to_keras.convert(checkpoint("micro"), target, (8, 48, 48), labels, include_preprocessing=False, compare=False)

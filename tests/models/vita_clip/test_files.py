@@ -83,7 +83,7 @@ def noise(count=3):
     "make,name",
     [
         pytest.param(after_a_step, "model.keras", id="trained"),
-        pytest.param(made, "model.weights.h5", id="weights"),
+        pytest.param(made, "model.weights.h5", id="weights", marks=pytest.mark.slow),
         pytest.param(around, "around.keras", id="around", marks=pytest.mark.slow),
         pytest.param(quantized, "int8.keras", id="int8", marks=pytest.mark.slow),
     ],
