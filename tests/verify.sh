@@ -123,7 +123,7 @@ run "$PYTHON" -m examples.design_study.study --out "$(mktemp -d)/design_study.js
 
 step "the page: what it offers and refuses on each backend; in Chromium a real clip, its pictures, names, and nothing sent elsewhere"
 for backend in tensorflow jax torch; do on $backend "$PYTHON" -m pytest -q tests/app/test_answers.py tests/cli/test_app.py; done
-run "$PYTHON" -m pytest -q tests/app -m backend_free
+run env CHROMIUM_IS_NEEDED=1 "$PYTHON" -m pytest -q tests/app tests/evaluation/test_html_report.py -m backend_free
 
 step "conformance of every architecture, and the toy"
 for backend in tensorflow jax torch; do

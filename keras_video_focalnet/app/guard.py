@@ -1,5 +1,7 @@
 """Stands before the page's server: only what the page itself asks for gets through, and uploads are bounded."""
 
+import asyncio
+import contextlib
 import ipaddress
 import json
 import os
@@ -29,8 +31,12 @@ _FILE = "/gradio_api/file="
 _AROUND = 64 * 1024
 _MOST_JSON = 256 * 1024
 _AT_ONCE = 4
-# The folder holds so many of the largest uploads.
+# The folder holds so many of the largest uploads, those included that are under way.
 _MOST_UPLOADS = 10
+# What a file counts at least: its folder and its name take room too.
+_LEAST_BYTES = 64 * 1024
+# A browser that sends nothing for so many seconds has gone, and an upload takes so many in all.
+_SILENCE, _WHOLE_UPLOAD = 30, 1800
 _POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -166,14 +172,19 @@ class Guard:
         stated = headers.get("content-length", "")
         if stated.isdecimal() and int(stated) > self._size + _AROUND:
             raise _Answer(413, told)
-        if self._uploads >= _AT_ONCE or self._held() > (_MOST_UPLOADS - 1) * self._size:
+        held = await asyncio.to_thread(self._held)
+        if self._uploads >= _AT_ONCE or held + (self._uploads + 1) * self._size > _MOST_UPLOADS * self._size:
             raise _Answer(503, "There are many uploads already; try again in some minutes.")
-        count = 0
+        count, end = 0, asyncio.get_running_loop().time() + _WHOLE_UPLOAD
 
         async def bounded():
             """The reader of uploads removes what it wrote where this error comes."""
             nonlocal count
-            message = await receive()
+            try:
+                left = end - asyncio.get_running_loop().time()
+                message = await asyncio.wait_for(receive(), min(_SILENCE, left))
+            except TimeoutError:
+                raise MultiPartException("The upload stood still; try again.") from None
             if message["type"] != "http.request":
                 raise MultiPartException("The upload was broken off.")
             count += len(message.get("body", b""))
@@ -186,14 +197,24 @@ class Guard:
             await self._app(scope, bounded, send)
         finally:
             self._uploads -= 1
+            if not self._uploads:
+                self._remove_unnamed()
+
+    def _remove_unnamed(self):
+        """Remove what uploads left that did not end as a file with a name, which lies in a folder of its own."""
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("tmp") and entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)
 
     def _held(self):
-        """Bytes in the folder."""
-        total = 0
+        """Bytes in the folder, of each file some at least."""
+        total, least = 0, min(_LEAST_BYTES, self._size // 100)
         for folder, _, files in os.walk(self._folder):
             for name in files:
                 try:
-                    total += os.lstat(os.path.join(folder, name)).st_size
+                    total += max(os.lstat(os.path.join(folder, name)).st_size, least)
                 except OSError:
                     continue
         return total
@@ -242,7 +263,10 @@ class _Again:
 async def _whole_body(receive, most):
     body = bytearray()
     while True:
-        message = await receive()
+        try:
+            message = await asyncio.wait_for(receive(), _SILENCE)
+        except TimeoutError:
+            raise _Answer(408, "The request stood still; try again.") from None
         if message["type"] != "http.request":
             raise _Answer(400, "The request was broken off.")
         body += message.get("body", b"")

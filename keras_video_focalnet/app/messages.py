@@ -3,11 +3,14 @@
 import contextlib
 import os
 import re
+import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 
 # A path of several parts; one that a user wrote loses its folders too.
 _PATH = re.compile(r"(?<![\w/.:])(?:~|\.{1,2})?/(?:[^/\s:;,'\"()]+/)*([^/\s:;,'\"()]+)")
+_WINDOWS_PATH = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\:;,'\"()]+\\)*([^\\\s:;,'\"()]+)")
 
 
 class Refused(ValueError):
@@ -31,7 +34,11 @@ def without_paths(text: str, path: str | os.PathLike | None = None, name: str = 
     """
     if path is not None:
         text = text.replace(os.fspath(path), name)
-    return _PATH.sub(r"\1", text)
+    # Folders that are known may have spaces and quotes in their names.
+    for folder in {tempfile.gettempdir(), os.path.expanduser("~"), os.getcwd()}:
+        if len(folder) > 1:
+            text = text.replace(os.path.join(folder, ""), "")
+    return _PATH.sub(r"\1", _WINDOWS_PATH.sub(r"\1", text))
 
 
 def short(text: str, most: int = 600) -> str:
@@ -55,10 +62,17 @@ def noted(notes: list[str]) -> Iterator[None]:
         >>> notes
         ['half of it is random']
     """
-    with warnings.catch_warnings(record=True) as told:
+    thread = threading.get_ident()
+    with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
+        others = warnings.showwarning
+
+        def note(message, category, *arguments, **options):
+            # Warnings are the process's: other threads read videos of other visitors meanwhile.
+            if threading.get_ident() != thread:
+                others(message, category, *arguments, **options)
+            elif category is UserWarning and str(message) not in notes:
+                notes.append(str(message))
+
+        warnings.showwarning = note
         yield
-    for warning in told:
-        text = str(warning.message)
-        if warning.category is UserWarning and text not in notes:
-            notes.append(text)

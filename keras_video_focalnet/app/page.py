@@ -110,7 +110,9 @@ class Page:
                 # What was refused is taken off the page.
                 arrived(self.check, [video], None, **light).failure(lambda: None, None, [video], **light)
             video.clear(self.clear, None, [label, track, maps], **light)
-            chosen.input(self.choose, [chosen], [weights, names, block], **light)
+            chosen.input(self.choose, [chosen], [weights, names, block, label, track, maps], **light)
+            # What another model answered is not shown beside the name of this one.
+            weights.input(lambda: (None, None, None), None, [label, track, maps], **light)
             ask.click(self.answer, asked, [label, track, maps, block], **once)
             for choice in (shown, block):
                 choice.input(self.look, asked, [maps], **once)
@@ -139,12 +141,13 @@ class Page:
         self._uploads.drop(request.session_hash)
 
     def choose(self, model: str) -> tuple:
-        """What there is to choose for another model."""
+        """What there is to choose for another model, and nothing in place of what was answered."""
         with self._told():
             return (
                 gr.Dropdown(self._networks.weights(model), value=self._networks.default_weights(model)),
                 gr.Textbox(visible=self._networks.takes_names(model)),
                 gr.Dropdown([ANY_BLOCK], value=ANY_BLOCK),
+                *(None, None, None),
             )
 
     def answer(
@@ -158,10 +161,7 @@ class Page:
             scores = self._answers.scores(loaded, video)
             blocks = [ANY_BLOCK, *self._answers.blocks(loaded)]
             block = block if block in blocks else ANY_BLOCK
-            for note in loaded.notes:
-                gr.Warning(_text(note))
-            if loaded.is_random:
-                gr.Warning("Nobody has trained random weights: what they answer says nothing about the video.")
+            _warn(loaded)
             label = gr.Label(scores, label=f"Answer of {loaded.title}")
             yield label, None, None, gr.Dropdown(blocks, value=block)
             picture = self._answers.maps(loaded, video, _named(block), shown)
@@ -174,6 +174,7 @@ class Page:
         if path is None:
             return gr.skip()
         with self._asked(path, model, weights, names) as (loaded, video):
+            _warn(loaded)
             return gr.Image(self._answers.maps(loaded, video, _named(block), shown))
 
     @contextlib.contextmanager
@@ -201,6 +202,14 @@ class Page:
                 "This did not work, and it is not your fault: the terminal that the page was started from tells more.",
                 print_exception=False,
             ) from None
+
+
+def _warn(loaded):
+    """Says what its user has to know of a network."""
+    for note in loaded.notes:
+        gr.Warning(_text(without_paths(note)))
+    if loaded.is_random:
+        gr.Warning("Nobody has trained random weights: what they answer says nothing about the video.")
 
 
 def _text(message):

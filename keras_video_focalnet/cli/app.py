@@ -1,5 +1,6 @@
 """`video-focalnet app` serves a page to try models on."""
 
+import math
 import os
 from urllib.parse import urlsplit
 
@@ -17,6 +18,12 @@ from keras_video_focalnet.models import registry
 from keras_video_focalnet.weights.formats import is_exported, is_path
 
 
+def _finite(ctx, parameter, value):
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no size that can be kept; pass a number.")
+    return value
+
+
 @click.command()
 @named_model
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve at; others can reach the page "
@@ -25,9 +32,9 @@ from keras_video_focalnet.weights.formats import is_exported, is_path
     "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0 takes any that is free."
 )
 @click.option("--max-size", type=click.FloatRange(min=0, min_open=True), default=200, show_default=True,
-              help="Largest video in MB.")  # fmt: skip
+              callback=_finite, help="Largest video in MB.")  # fmt: skip
 @click.option("--max-seconds", type=click.FloatRange(min=0, min_open=True), default=120, show_default=True,
-              help="Longest video.")  # fmt: skip
+              callback=_finite, help="Longest video in seconds.")  # fmt: skip
 def app(model, weights, names, class_names, host, port, max_size, max_seconds):
     """Serve a page to try models on: a video is dropped or recorded, and its classes, what happens when and what the
     model looks at are shown.

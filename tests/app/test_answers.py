@@ -2,6 +2,8 @@
 
 import os
 import re
+import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ gradio = pytest.importorskip("gradio")
 pytest.importorskip("matplotlib")
 
 from keras_video_focalnet.app.answers import COMPUTED, WHY, Answers, Limits, Video  # noqa: E402
-from keras_video_focalnet.app.messages import Refused, without_paths  # noqa: E402
+from keras_video_focalnet.app.messages import Refused, noted, without_paths  # noqa: E402
 from keras_video_focalnet.app.networks import OWN, RANDOM, Networks, Started  # noqa: E402
 from keras_video_focalnet.app.page import ANY_BLOCK, Page  # noqa: E402
 from keras_video_focalnet.app.uploads import Uploads  # noqa: E402
@@ -256,10 +258,24 @@ def test_what_nobody_expected_is_told_without_a_traceback(page, folder, monkeypa
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_paths_are_not_told():
+def test_paths_are_not_told(monkeypatch):
     assert without_paths("/tmp/x y/a.mp4 is bad", "/tmp/x y/a.mp4", "a.mp4") == "a.mp4 is bad"
     assert without_paths("see ~/cache/b.bin, or 'c/d'") == "see b.bin, or 'c/d'"
+    assert without_paths(r"C:\Users\john doe\x.bin: bad") == "x.bin: bad"
+    monkeypatch.setenv("HOME", "/home/john o'doe")
+    assert without_paths("/home/john o'doe/cache/x.bin: bad") == "cache/x.bin: bad"
     assert without_paths("1/2 and https://example.org/a/b") == "1/2 and https://example.org/a/b"
+
+
+def test_warnings_of_other_threads_are_not_ones_own():
+    notes = []
+    with warnings.catch_warnings(record=True), noted(notes):
+        warnings.warn("my own", stacklevel=1)
+        other = threading.Thread(target=warnings.warn, args=("/tmp/of somebody else.mp4 is damaged",))
+        other.start()
+        other.join()
+        warnings.warn("my own", stacklevel=1)
+    assert notes == ["my own"]
 
 
 # === Uploads ===

@@ -1,8 +1,10 @@
 """The page in headless Chromium: a clip is answered, what is no clip is refused, and nothing leaves the machine."""
 
 import contextlib
+import http.client
 import re
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -173,10 +175,47 @@ def test_names_of_ones_own(page, folder):
     assert "says nothing" in page.inner_text(".toast-body.warning")
 
 
+def multipart(data, field="files", end=b"\r\n--edge--\r\n"):
+    head = f'--edge\r\nContent-Disposition: form-data; name="{field}"; filename="clip.mp4"\r\n\r\n'
+    return head.encode() + data + end
+
+
+def post(address, body, **headers):
+    """Uploads past the page; gives the status and what was answered."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+    with contextlib.closing(connection):
+        type_ = {"Content-Type": "multipart/form-data; boundary=edge"}
+        connection.request(
+            "POST", "/gradio_api/upload", body, {**type_, **headers}, encode_chunked=not isinstance(body, bytes)
+        )
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def test_uploads_past_the_page_are_bounded(server, folder):
+    address, _ = server
+    stated = post(address, b"", **{"Content-Length": str(2 * 1024**3)})
+    assert stated[0] == 413 and "more than the 20 MB" in stated[1]
+    whole = multipart(bytes(21 * 2**20))
+    unstated = post(address, iter([whole[:1000], whole[1000:]]), **{"Transfer-Encoding": "chunked"})
+    assert unstated[0] == 400 and "more than the 20 MB" in unstated[1]
+    for body in (
+        multipart(b"x" * 1000, end=b""),
+        multipart(b"x" * 1000, end=b"\r\n--edge--garbage"),
+        multipart(b"x", "other"),
+    ):
+        post(address, body)
+    # What came whole has a name and goes with the time; of the rest nothing is left.
+    assert not [name for name in temporary(folder) if Path(name).name.startswith("tmp")]
+
+
 def test_nothing_is_connected_to_and_nothing_stays(server, folder):
     """Of the server; it comes last, since it ends the server."""
-    _, process = server
+    address, process = server
+    assert post(address, multipart(b"x" * 1000))[0] == 200
+    assert [name for name in temporary(folder) if name.endswith("clip.mp4")]
     assert stop(process) == 128 + 15
     noted = (folder / "connections.txt").read_text().splitlines()
-    assert [line for line in noted if "127.0.0.1" not in line] == []
+    # The address that it listens at was looked up, so looking up is noted.
+    assert noted and [line for line in noted if "127.0.0.1" not in line] == []
     assert temporary(folder) == []

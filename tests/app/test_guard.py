@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from keras_video_focalnet.app import guard as guard_module
 from keras_video_focalnet.app.guard import Guard, allowed_hosts
 
 pytestmark = pytest.mark.backend_free
@@ -37,11 +38,11 @@ class Server:
         await send({"type": "http.response.body", "body": body})
 
 
-def ask(guard, method, path, *headers, parts=(b"",), disconnects=False):
+def ask(guard, method, path, *headers, parts=(b"",), disconnects=False, stalls=False):
     """The status, the headers and the body that a request is answered with."""
     sent = []
     waiting = [
-        {"type": "http.request", "body": part, "more_body": disconnects or place < len(parts) - 1}
+        {"type": "http.request", "body": part, "more_body": disconnects or stalls or place < len(parts) - 1}
         for place, part in enumerate(parts)
     ]
 
@@ -210,3 +211,29 @@ def test_a_folder_of_many_uploads_takes_no_more(guard, folder):
     (folder / "a" / "more").write_bytes(b"x" * 9000)
     status, _, body = ask(guard, "POST", "/gradio_api/upload")
     assert status == 503 and "try again" in json.loads(body)["detail"]
+
+
+def test_files_without_bytes_take_room_too(guard, folder):
+    for number in range(1000):
+        (folder / f"{number}").touch()
+    assert ask(guard, "POST", "/gradio_api/upload")[0] == 503
+
+
+@pytest.mark.parametrize("path,status", [("/gradio_api/upload", 400), ("/gradio_api/queue/join", 408)])
+def test_a_browser_that_sends_nothing_more_is_given_up(guard, monkeypatch, path, status):
+    monkeypatch.setattr(guard_module, "_SILENCE", 0.01)
+    answer = ask(guard, "POST", path, parts=(b"x",), stalls=True)
+    assert answer[0] == status and b"stood still" in answer[2]
+    assert ask(guard, "POST", "/gradio_api/upload")[0] == 200
+
+
+def test_what_an_upload_leaves_without_a_name_is_removed(folder):
+    async def leaving(scope, receive, send):
+        (folder / "tmpabc").write_bytes(b"x")
+        (folder / "b").mkdir()
+        (folder / "b" / "tmp.mp4").write_bytes(b"x")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"[]"})
+
+    assert ask(Guard(leaving, folder, 1000, allowed_hosts("127.0.0.1")), "POST", "/gradio_api/upload")[0] == 200
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["clip.mp4", "tmp.mp4"]

@@ -41,6 +41,8 @@ def test_a_port_that_is_taken():
     ("arguments", "message"),
     [
         (["--max-size", "0"], "--max-size"),
+        (["--max-size", "nan"], "--max-size"),
+        (["--max-seconds", "inf"], "--max-seconds"),
         (["--port", "70000"], "--port"),
         (["--host", "no such host", "--port", "0"], "cannot be listened at"),
         (["--weights", "none", "--port", "0"], "would classify with random weights"),
