@@ -38,6 +38,7 @@ def test_tables(folder, colours):
     assert result.stdout.count(f"colours, {colours}") == 3
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_json(folder, colours):
     file = folder / "green.mp4"
     result = invoke(file, "--weights", colours, "--json", "--top", "1")

@@ -229,6 +229,7 @@ def test_a_conversion_that_goes_wrong_is_caught(model, format, precision, break_
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.slow_on("jax", "torch")
 def test_wrong_scores_beside_right_logits_are_caught(model, monkeypatch, tmp_path):
     from keras_video_focalnet.exporting import verify
 

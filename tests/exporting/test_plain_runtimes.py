@@ -87,7 +87,8 @@ def moving(frames=11, height=50, width=90):
     return np.stack([picture[:, 4 * frame : 4 * frame + width] for frame in range(frames)]).astype("uint8")
 
 
-@pytest.mark.parametrize("suffix", [".tflite", pytest.param(".onnx", marks=pytest.mark.slow_on("jax", "torch"))])
+@pytest.mark.slow_on("jax", "torch")
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
 def test_numpy_pillow_and_the_runtime_are_enough(model, suffix, request, tmp_path):
     path = request.getfixturevalue("litert")[0] if suffix == ".tflite" else request.getfixturevalue("onnx_file")
     frames = moving()

@@ -104,6 +104,7 @@ def test_eight_threads_share_a_model_and_a_file(model, litert, tmp_path, everyth
     np.testing.assert_allclose(served.predict(clips, verbose=0), alone, atol=1e-5)
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_threads_share_a_model_through_others(rounds):
     """One of ours, a model around it and the extractor of its features have the same variables."""

@@ -29,7 +29,7 @@ def test_a_clone_keeps_class_labels_frozen_layers_and_compilation():
     same_as(model, clone, clips_like(model))
 
 
-@pytest.mark.slow_on("tensorflow")
+@pytest.mark.slow_on("tensorflow", "jax")
 def test_a_clone_on_other_tensors(tmp_path):
     model = small()
     clips = clips_like(model)

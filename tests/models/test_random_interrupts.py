@@ -88,7 +88,7 @@ class States:
         np.testing.assert_allclose(self.model.predict(CLIPS, verbose=0), self.answer, atol=1e-5)
 
 
-@pytest.fixture(scope="module", params=[small, around])
+@pytest.fixture(scope="module", params=[small, pytest.param(around, marks=pytest.mark.slow)])
 def model(request):
     return compiled(request.param)
 

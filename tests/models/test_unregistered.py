@@ -36,7 +36,7 @@ for path in paths:
 """
 
 
-@pytest.mark.slow_on("jax", "torch")
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_keras_shows_what_to_import(tmp_path):
     body = small(include_top=False, labels=None, pooling="avg")
     clip = keras.Input((4, 32, 32, 3))

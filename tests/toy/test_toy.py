@@ -174,7 +174,7 @@ def test_published_weights_are_fetched_and_named(model, checkpoint, video, tmp_p
 @pytest.mark.parametrize(
     "ending",
     [
-        pytest.param(".tflite", marks=pytest.mark.slow_on("torch")),
+        pytest.param(".tflite", marks=pytest.mark.slow_on("jax", "torch")),
         pytest.param(".onnx", marks=pytest.mark.slow_on("jax", "torch")),
     ],
 )
