@@ -20,7 +20,8 @@ from rich.table import Table
 
 from examples.camera_motion.evaluate import shot_table
 from examples.camera_motion.footage import SHOTS, STILL_SHOTS
-from examples.camera_motion.motions import CAMERA_MOTIONS, move_window
+from examples.camera_motion.motions import CAMERA_MOTIONS
+from examples.camera_motion.synthesis import move_window
 from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetNano
 
 

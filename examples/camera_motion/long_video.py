@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from examples.camera_motion.motions import CAMERA_MOTIONS, move_window
+from examples.camera_motion.motions import CAMERA_MOTIONS
+from examples.camera_motion.synthesis import move_window
 
 SECONDS = (3.0, 8.0)
 """How long a move lasts."""

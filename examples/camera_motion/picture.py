@@ -11,8 +11,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import click
 import numpy as np
 
-from examples.camera_motion.motions import move_window
 from examples.camera_motion.photographs import HELD_OUT, load_photographs
+from examples.camera_motion.synthesis import move_window
 from keras_video_focalnet.evaluation.predictions import decode_predictions
 from keras_video_focalnet.models.video_focalnet.model import VideoFocalNetNano
 

@@ -26,8 +26,9 @@ import keras
 import numpy as np
 
 from examples.camera_motion.first_weights import prepare
-from examples.camera_motion.motions import CAMERA_MOTIONS, OPPOSITE, augment, synthesize_clip
+from examples.camera_motion.motions import CAMERA_MOTIONS, OPPOSITE
 from examples.camera_motion.photographs import HELD_OUT, TRAINING, load_photographs, vary_photographs
+from examples.camera_motion.synthesis import augment, synthesize_clip
 from examples.camera_motion.windowed_picture import Picture
 from keras_video_focalnet.data.broken import BrokenVideos
 from keras_video_focalnet.data.workers import batches_by_number

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from examples.camera_motion.motions import CAMERA_MOTIONS, CameraPath, camera_path, draw_path, film
+from examples.camera_motion.motions import CAMERA_MOTIONS, CameraPath, camera_path, draw_path
 from examples.camera_motion.photographs import HELD_OUT, TRAINING, load_photographs, vary_photographs
+from examples.camera_motion.synthesis import film
 from examples.camera_motion.windowed_picture import Picture
 
 FRAMES = 16

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import click
 import numpy as np
 
-from examples.camera_motion.motions import move_window
 from examples.camera_motion.photographs import HELD_OUT, TRAINING, load_photographs
+from examples.camera_motion.synthesis import move_window
 
 SPEEDS = {"slow": (0.08, 0.15), "fast": (0.4, 0.6)}
 """Slowest and fastest pan of each kind, in widths of the picture over the entire video."""

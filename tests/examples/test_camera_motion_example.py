@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 
 from examples.camera_motion.footage import SHOTS, STILL_SHOTS
-from examples.camera_motion.motions import (
-    CAMERA_MOTIONS,
-    FLIPPED_HORIZONTALLY,
-    OPPOSITE,
-    ROTATED_BY_QUARTER,
-    move_window,
-)
+from examples.camera_motion.motions import CAMERA_MOTIONS, FLIPPED_HORIZONTALLY, OPPOSITE, ROTATED_BY_QUARTER
 from examples.camera_motion.photographs import HELD_OUT, TRAINING, installed_file, load_photographs, vary_photographs
+from examples.camera_motion.synthesis import move_window
 from tests.clips import encode
 
 

@@ -9,11 +9,9 @@ from examples.camera_motion.motions import (
     OPPOSITE,
     ROTATED_BY_QUARTER,
     SPEEDS,
-    augment,
     camera_path,
-    move_window,
-    synthesize_clip,
 )
+from examples.camera_motion.synthesis import augment, move_window, synthesize_clip
 from examples.camera_motion.windowed_picture import Picture
 
 pytestmark = pytest.mark.backend_free

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from examples.camera_motion.motions import CAMERA_MOTIONS, move_window
+from examples.camera_motion.motions import CAMERA_MOTIONS
+from examples.camera_motion.synthesis import move_window
 from keras_video_focalnet import VideoFocalNet, VideoFocalNetNano
 from keras_video_focalnet.data.clip import read_frames
 from tests.clips import real_clips

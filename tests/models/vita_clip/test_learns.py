@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from examples.camera_motion.motions import move_window
 from examples.camera_motion.photographs import HELD_OUT, TRAINING, load_photographs, vary_photographs
+from examples.camera_motion.synthesis import move_window
 from keras_video_focalnet.models.vita_clip.model import VitaCLIP
 from tests.models.vita_clip.models import trained_names
 
