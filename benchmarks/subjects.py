@@ -220,6 +220,7 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
     import keras
 
     from keras_video_focalnet.models.kept import refresh_kept
+    from keras_video_focalnet.ops.autodiff.compilation import compiler_options
 
     model = our_model(name, clip.shape[1], size, dtype="mixed_bfloat16" if device == "gpu" else None)
     # What is computed of weights alone is computed once, as `predict` does it.
@@ -234,7 +235,8 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
         import jax
 
         weights = [[v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
-        forward = jax.jit(with_kept(lambda *arguments: model.stateless_call(*arguments)[0]))
+        options = dict(compiler_options(training=False))  # as `predict` compiles it
+        forward = jax.jit(with_kept(lambda *a: model.stateless_call(*a)[0]), compiler_options=options)
         tensor = jax.numpy.asarray(clip)
         return lambda: np.asarray(forward(*weights, tensor))
     import torch

@@ -9,15 +9,22 @@ import keras
 from keras import ops
 from keras.src.backend.common import dtypes
 
-from keras_video_focalnet.layers import focal_modulation, fused_dense, fused_layer_normalization, patch_embedding
+from keras_video_focalnet.layers import (
+    focal_block,
+    focal_modulation,
+    fused_dense,
+    fused_layer_normalization,
+    patch_embedding,
+)
 
-# The operations that sum over channels, windows or tokens, and GELU.
+# The operations that sum over channels, windows or tokens, some with a GELU in between.
 OPERATIONS = {
     fused_dense: ("linear", "linears"),
-    focal_modulation: ("depthwise_conv2d", "temporal_conv", "gelu", "gated_sum", "_product"),
+    focal_modulation: ("aggregate", "modulator", "product", "projected_product", "depthwise_conv2d"),
+    focal_block: ("mlp",),
     fused_layer_normalization: ("layer_norm",),
 }
-OF_KERAS = {focal_modulation: "mean", patch_embedding: "conv"}
+OF_KERAS = {patch_embedding: "conv"}
 
 
 @contextlib.contextmanager
@@ -65,7 +72,7 @@ def _rounding_once(operation):
 
 def _cast(value, old, new):
     """`value`, or all in it if it is a sequence, cast to the type `new` where its type is `old`."""
-    if isinstance(value, (list, tuple)):
-        return [_cast(each, old, new) for each in value]
+    if type(value) in (list, tuple):
+        return type(value)(_cast(each, old, new) for each in value)
     is_tensor = isinstance(value, keras.Variable) or keras.ops.is_tensor(value)
     return ops.cast(value, new) if is_tensor and keras.backend.standardize_dtype(value.dtype) == old else value

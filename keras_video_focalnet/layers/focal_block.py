@@ -28,6 +28,7 @@ from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 from keras_video_focalnet.ops.autodiff.rematerialization import rematerialized
+from keras_video_focalnet.ops.mlp import mlp
 from keras_video_focalnet.utils.checks import check_choice, check_size, hidden_units
 from keras_video_focalnet.utils.deprecation import rename_keys, renamed_arguments
 
@@ -283,8 +284,12 @@ class FocalBlock(keras.layers.Layer):
     def _mix(self, tokens, training=False, hidden_mask=None, mlp_mask=None, path_mask=None):
         """Computes the MLP with its norm and shortcut, given what its dropouts keep."""
         x = tokens if self.use_postln else self.norm2(tokens)
-        x = self.hidden_dropout(self.fc1(x), training=training, keep_mask=hidden_mask)
-        x = self.dropout(self.fc2(x), training=training, keep_mask=mlp_mask)
+        dense = (self.fc1, self.fc2)
+        if training and not self.drop_rate and all(layer.composes(x, self.compute_dtype) for layer in dense):
+            x = mlp(self._cast(x), *(layer.weights_of_product() for layer in dense))
+        else:
+            x = self.fc2(self.hidden_dropout(self.fc1(x), training=training, keep_mask=hidden_mask))
+        x = self.dropout(x, training=training, keep_mask=mlp_mask)
         if self.use_postln:
             x = self.norm2(x)
         if self.gamma_2 is not None:

@@ -1,8 +1,6 @@
 """Spatio-temporal focal modulation (section 3.1 and Figure 3 of the Video-FocalNet paper), and its other designs."""
 
-import functools
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,9 +17,7 @@ from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
 from keras_video_focalnet.ops.autodiff.formulation import choose
 from keras_video_focalnet.ops.autodiff.fusion import region_pays, xla_region
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
-from keras_video_focalnet.ops.gated_sum import gated_sum
-from keras_video_focalnet.ops.gelu import gelu
-from keras_video_focalnet.ops.temporal import temporal_conv
+from keras_video_focalnet.ops.modulator import DEPTHWISE, TEMPORAL, aggregate, modulator, product, projected_product
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_size
 from keras_video_focalnet.utils.deprecation import rename_keys, renamed_arguments
 
@@ -55,11 +51,6 @@ def with_named_fusion(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     fusion = config.get("fusion")
     return {**config, "fusion": fusion.__name__} if callable(fusion) else config
-
-
-def _product(query, *modulators):
-    """Modulates the query by every modulator (Video-FocalNet, Eq. 9)."""
-    return functools.reduce(operator.mul, modulators, query)
 
 
 @saved_as("SpatioTemporalFocalModulation")
@@ -231,38 +222,47 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         if self.f is not None:
             query, context, gates = map(self._cast, self.f(inputs))
             over = self._over_space_and_time if self.design == "factorized_3d" else self._over_space
-            modulators.append(over(context, gates, shape))
+            modulators.append(over(context, gates, shape, training))
         if self.f_temporal is not None:
             *queries, context, gates = map(self._cast, self.f_temporal(inputs))
             query = queries[0] if queries else query
-            modulators.append(self._over_time(context, gates))
+            modulators.append(self._over_time(context, gates, training))
 
-        modulated = _product(query, *self._fused(modulators))
-        if self.ln is not None:
-            modulated = self.ln(modulated)
-        modulated = self.dropout(self.proj(modulated), training=training, keep_mask=keep_mask)
+        factors = [query, *self._fused(modulators)]
+        if training and self.ln is None and self.proj.composes(query, self.compute_dtype):
+            modulated = projected_product(factors, self.proj.weights_of_product())
+        else:
+            modulated = product(*factors)
+            modulated = self.proj(modulated if self.ln is None else self.ln(modulated))
+        modulated = self.dropout(modulated, training=training, keep_mask=keep_mask)
         return self._cast(modulated), *modulators
 
-    def _over_space(self, context, gates, shape):
+    def _over_space(self, context, gates, shape, training):
         context = ops.reshape(context, (-1, *self.grid_size, self.embed_dim))
         gates = ops.reshape(gates, (-1, *self.grid_size, self.focal_level + 1))
-        spatial = self.h(self._aggregate(context, gates, self.spatial_kernels, depthwise_conv2d, axes=(1, 2)))
-        return ops.reshape(self._cast(spatial), shape)
+        spatial = self._modulator(context, gates, self.spatial_kernels, DEPTHWISE, (1, 2), self.h, training)
+        return ops.reshape(spatial, shape)
 
-    def _over_time(self, context, gates):
+    def _over_time(self, context, gates, training):
         h = self.h_temporal or self.h_mean_temporal
-        return self._cast(h(self._aggregate(context, gates, self.temporal_kernels, self._convolve_time, axes=1)))
+        convolution = DEPTHWISE if self.temporal_depthwise else TEMPORAL
+        return self._modulator(context, gates, self.temporal_kernels, convolution, 1, h, training)
 
-    def _over_space_and_time(self, context, gates, shape):
+    def _modulator(self, context, gates, kernels, convolution, axes, h, training):
+        """Computes the modulator of one branch (Video-FocalNet, Eq. 6-9)."""
+        if training and h.composes(context, self.compute_dtype):
+            factor = 1 / (self.focal_level + 1) if self.normalize_modulator else 1
+            return modulator(context, gates, kernels, h.weights_of_product(), convolution, axes, factor)
+        return self._cast(h(self._aggregate(context, gates, kernels, convolution.convolve, axes)))
+
+    def _over_space_and_time(self, context, gates, shape, training):
         def convolve(context, kernels):
             frames = ops.reshape(context, (-1, *self.grid_size, self.embed_dim))
-            return self._convolve_time(ops.reshape(depthwise_conv2d(frames, kernels[0]), shape), kernels[1])
+            convolve_time = (DEPTHWISE if self.temporal_depthwise else TEMPORAL).convolve
+            return convolve_time(ops.reshape(depthwise_conv2d(frames, kernels[0]), shape), kernels[1])
 
         kernels = list(zip(self.spatial_kernels, self.temporal_kernels, strict=True))
         return self._cast(self.h(self._aggregate(context, gates, kernels, convolve, axes=(1, 2))))
-
-    def _convolve_time(self, context, kernel):
-        return depthwise_conv2d(context, kernel) if self.temporal_depthwise else temporal_conv(context, kernel)
 
     def _fused(self, modulators):
         """What the query is multiplied by: the modulators, or the one that they become."""
@@ -285,14 +285,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
         return ops.cast(x, self.compute_dtype)
 
     def _aggregate(self, context, gates, kernels, convolve, axes):
-        """Computes hierarchical contextualization and gated aggregation of one branch (Video-FocalNet, Eq. 6-8)."""
-        contexts = []
-        for kernel in kernels:
-            context = gelu(convolve(context, kernel))
-            contexts.append(context)
-        # The published code passes the average of the last level through GELU once more.
-        contexts.append(gelu(ops.mean(context, axis=axes, keepdims=True)))
-        total = gated_sum(contexts, gates)
+        total = aggregate(context, gates, kernels, convolve, axes)
         return total / (self.focal_level + 1) if self.normalize_modulator else total
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[tuple[int | None, ...], ...]:

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.ops.autodiff.formulation import half_precision_by_context
 from keras_video_focalnet.ops.gelu import ACTIVATIONS, activation
 from keras_video_focalnet.ops.linear import linear, linears
 from keras_video_focalnet.utils.checks import check_choice
@@ -57,6 +58,18 @@ class FusedDense(keras.layers.Dense):
         ends = list(itertools.accumulate(self.groups))
         columns = [slice(end - units, end) for end, units in zip(ends, self.groups, strict=True)]
         return tuple(linears(inputs, [(kernel[:, group], bias[group]) for group in columns], self.activate))
+
+    def composes(self, x: Any, dtype: str) -> bool:
+        """Whether another operation that computes in `dtype` may take the product over, and its gradients, given a
+        tensor of what the operation gets: the layer trains, is neither quantized nor adapted by LoRA, computes in that
+        dtype too, and PyTorch's autocast does not choose another.
+        """
+        plain = self.trainable and self.quantization_mode is None and not self.lora_enabled
+        return plain and self.compute_dtype == dtype and not half_precision_by_context(x)
+
+    def weights_of_product(self) -> tuple[Any, Any]:
+        """The kernel and the bias, in the dtype that the layer computes in."""
+        return ops.cast(self.kernel, self.compute_dtype), ops.cast(self.bias, self.compute_dtype)
 
     def quantize(self, mode: str | None = None, type_check: bool = True, **kwargs: Any) -> None:
         """Quantizes the kernel, as `keras.layers.Dense.quantize` does.

@@ -28,6 +28,7 @@ from keras_video_focalnet.models.given_clips import FirstBatch, check_shapes, cl
 from keras_video_focalnet.models.jax_state import exclusive, kept_whole, whole
 from keras_video_focalnet.models.kept import refresh_kept
 from keras_video_focalnet.models.preprocessing import preprocess_input
+from keras_video_focalnet.ops.autodiff.compilation import compiler_options
 from keras_video_focalnet.ops.autodiff.formulation import force
 from keras_video_focalnet.utils.clip_checks import check_clip_shape, check_not_apart
 
@@ -38,6 +39,8 @@ _TENSORFLOW_SHAPE = re.compile(r"[Ss]hape of tensor.* \[([\d,]*)\] is not compat
 # The name that the user knows the clips by, and what looks at the first batch.
 _argument = contextvars.ContextVar("argument", default="inputs")
 _first_batch: contextvars.ContextVar[FirstBatch | None] = contextvars.ContextVar("first_batch", default=None)
+# Whether Keras is inside one of its methods that take data, with a model that is ours or holds one.
+_inside = contextvars.ContextVar("inside", default=False)
 # The layers of our models, of whatever class.
 _ours: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -206,8 +209,12 @@ def _entrance(inherited):
         with _entered(self, argument, FirstBatch(self, argument) if iterates else None):
             _check_arguments(self, given, often)
             refresh_kept(self, training=inherited.__name__ in _TRAIN)
-            with force(kept_features="stored"):
-                return inherited(self, *args, **kwargs)
+            token = _inside.set(True)
+            try:
+                with force(kept_features="stored"):
+                    return inherited(self, *args, **kwargs)
+            finally:
+                _inside.reset(token)
 
     return entrance
 
@@ -248,8 +255,12 @@ def _locked(inherited):
             if inherited.__name__ not in _WRITE_FILES:
                 return inherited(self, *args, **kwargs)
             refresh_kept(self)
-            with force(kept_features="stored"):
-                return inherited(self, *args, **kwargs)
+            token = _inside.set(True)
+            try:
+                with force(kept_features="stored"):
+                    return inherited(self, *args, **kwargs)
+            finally:
+                _inside.reset(token)
 
     return locked
 
@@ -276,6 +287,18 @@ def _watched(inherited):
     return watched
 
 
+def _compiled_for_ours(jit):
+    """The function by which Keras's trainer on JAX compiles a step, with our options where the model is ours."""
+
+    @functools.wraps(jit)
+    def compiled(step, **options):
+        if _inside.get() and jit is sys.modules["jax"].jit and "compiler_options" not in options:
+            options["compiler_options"] = dict(compiler_options(getattr(step, "__name__", "") == "train_step"))
+        return jit(step, **options)
+
+    return compiled
+
+
 def _mend_keras():
     """Puts the above in the place of Keras's own methods, where Keras has them."""
 
@@ -290,8 +313,10 @@ def _mend_keras():
     trainer = next((base for base in keras.Model.__mro__ if ".backend." in base.__module__), None)
     if trainer is None:
         return
-    if _BACKEND == "jax" and jax_state.mend(trainer):
-        replace(keras.Model, ["__call__"], _called)
+    if _BACKEND == "jax":
+        replace(sys.modules[trainer.__module__], ["jit"], _compiled_for_ours)
+        if jax_state.mend(trainer):
+            replace(keras.Model, ["__call__"], _called)
     for name, value in list(vars(sys.modules[trainer.__module__]).items()):
         if name.endswith("EpochIterator") and value.__module__ == trainer.__module__:
             replace(value, ["_get_iterator"], _watched)

@@ -1,5 +1,7 @@
 """A convolution in the middle of other operations."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -27,6 +29,34 @@ def convolution(x: Tensor, kernel: Tensor, depthwise: bool = False, strides: int
         x, padding = ops.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0))), "valid"
     convolve = ops.depthwise_conv if depthwise else ops.conv
     return convolve(x, kernel, strides=strides, padding=padding, data_format="channels_last")
+
+
+def convolution_gradients(
+    x: Tensor, kernel: Tensor, upstream: Tensor, depthwise: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `convolution` with a stride of 1 by `x` and by the kernel, given that of its result."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        padding, groups = [size // 2 for size in kernel.shape[:2]], x.shape[-1] if depthwise else 1
+        filters = kernel.permute((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
+        upstream, x = upstream.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
+        options = [1, 1], padding, [1, 1], False, [0, 0], groups, (True, True, False)
+        by_x, by_filters, _ = torch.ops.aten.convolution_backward(upstream, x, filters, None, *options)
+        return by_x.permute(0, 2, 3, 1), by_filters.permute((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+    convolve = functools.partial(convolution, depthwise=depthwise)
+    if backend == "jax":
+        import jax
+
+        return jax.vjp(convolve, x, kernel)[1](upstream)
+    import tensorflow as tf
+
+    # In a graph the convolution itself is left out, since nothing takes its result.
+    with tf.GradientTape() as tape:
+        tape.watch((x, kernel))
+        result = convolve(x, kernel)
+    return tape.gradient(result, (x, kernel), upstream)
 
 
 def pointwise(x: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:

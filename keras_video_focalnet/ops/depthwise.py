@@ -8,18 +8,27 @@ from keras_video_focalnet.ops import Tensor
 from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_xla, on_cpu
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart, sums_in_one_pass
 from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
-from keras_video_focalnet.ops.convolution import convolution
+from keras_video_focalnet.ops.convolution import convolution, convolution_gradients
 
 
 def depthwise_conv2d(x: Tensor, kernel: Tensor) -> Tensor:
     """Convolve every channel of `(batch, height, width, channels)` with its own filter of the kernel `(k, k', channels,
     1)`, both sides odd: stride 1, zero padding that keeps the size, no bias.
     """
-    formulations = {"convolution": _convolution, "shifted": _shifted_sum}
+    return _chosen(x, {"convolution": _convolution, "shifted": _shifted_sum})(x, kernel)
+
+
+def depthwise_conv2d_gradients(x: Tensor, kernel: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of `depthwise_conv2d` by `x` and by the kernel, given that of its result."""
+    convolution = functools.partial(convolution_gradients, depthwise=True)
+    return _chosen(x, {"convolution": convolution, "shifted": _gradients})(x, kernel, upstream)
+
+
+def _chosen(x, formulations):
     # A sum of shifted products is cut out of sizes that are known.
     known = all(type(size) is int for size in x.shape[1:3])
     default = "shifted" if known and compiled_by_xla() and on_cpu(x) else "convolution"
-    return choose("depthwise_conv2d", formulations, default)(x, kernel)
+    return choose("depthwise_conv2d", formulations, default)
 
 
 def _convolution(x, kernel):

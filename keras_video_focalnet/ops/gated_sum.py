@@ -22,6 +22,12 @@ def gated_sum(contexts: Sequence[Tensor], gates: Tensor) -> Tensor:
     return weighted_sum(gates, *(fit(context, gates) for context in contexts))
 
 
+def gated_sum_gradients(contexts: Sequence[Tensor], gates: Tensor, upstream: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The gradients of `gated_sum` by each context and by the gates, given that of its result."""
+    by_gates, *by_contexts = _gradients(gates, *contexts, upstream)
+    return by_contexts, by_gates
+
+
 def _resized(context, gates):
     """`context` as large as `gates`: a phone's GPU multiplies no two tensors that would both have to be broadcast."""
     size = gates.shape[1:3]

@@ -70,6 +70,15 @@ def _polynomial(x, factors):
     return functools.reduce(lambda total, factor: total * x + factor, factors)
 
 
+def gelu_gradient(x: Tensor, upstream: Tensor) -> Tensor:
+    """The gradient of `gelu` by its input `x`, given that of its result."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.ops.aten.gelu_backward(upstream, x)
+    return _gradient(x, upstream)
+
+
 @with_gradients
 def _with_gradient(x):
     """Keeps `x` alone for the backward pass, where the automatic gradient keeps every step between."""

@@ -7,7 +7,14 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.ops import Tensor
-from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_torch, half_precision_by_context, on_cpu
+from keras_video_focalnet.ops.autodiff.formulation import (
+    choose,
+    compiled_by_torch,
+    compiled_by_xla,
+    half_precision_by_context,
+    on_cpu,
+)
+from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
 from keras_video_focalnet.ops.gelu import activation
 
 
@@ -52,7 +59,37 @@ def _product(x, kernel, bias):
         # As matrices and with BiasAdd, the graph optimizer fuses the two.
         rows = tf.nn.bias_add(tf.matmul(ops.reshape(x, (-1, x.shape[-1])), ops.convert_to_tensor(kernel)), bias)
         return ops.reshape(rows, (*ops.shape(x)[:-1], kernel.shape[-1]))
-    return ops.add(ops.matmul(x, kernel), bias)
+    rows = _rows_with_gradients(ops.reshape(x, (-1, x.shape[-1])), kernel, bias)
+    return ops.reshape(rows, (*ops.shape(x)[:-1], kernel.shape[-1]))
+
+
+@with_gradients
+def _rows_with_gradients(x, kernel, bias):
+    """As matrices: of tensors of a higher rank XLA copies what a gradient multiplies."""
+    return ops.add(ops.matmul(x, kernel), bias), keeping(linear_gradients, x, kernel)
+
+
+def linear_gradients(x: Tensor, kernel: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of `linear` by `x`, by the kernel and by the bias, given that of its result."""
+    rows, upstream_rows = (ops.reshape(tensor, (-1, tensor.shape[-1])) for tensor in (x, upstream))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        by_rows = tf.matmul(upstream_rows, kernel, transpose_b=True)
+        by_kernel = tf.matmul(rows, upstream_rows, transpose_a=True)
+        by_bias = tf.raw_ops.BiasAddGrad(out_backprop=upstream_rows)
+    else:
+        by_rows = ops.matmul(upstream_rows, ops.transpose(kernel))
+        by_kernel = ops.matmul(ops.transpose(rows), upstream_rows)
+        by_bias = _sum_of_rows(upstream_rows)
+    return ops.reshape(by_rows, ops.shape(x)), by_kernel, by_bias
+
+
+def _sum_of_rows(x):
+    """A sum over the first of two axes: XLA on a CPU is slower at sums over many rows than at products with ones."""
+    if compiled_by_xla() and on_cpu(x):
+        return ops.reshape(ops.matmul(ops.ones((1, x.shape[0]), x.dtype), x), (-1,))
+    return ops.sum(x, axis=0)
 
 
 @functools.cache

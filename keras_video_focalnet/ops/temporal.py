@@ -14,7 +14,7 @@ from keras_video_focalnet.ops import Tensor
 from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_xla, half_precision_by_context, on_cpu
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
-from keras_video_focalnet.ops.convolution import convolution
+from keras_video_focalnet.ops.convolution import convolution, convolution_gradients
 from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms, tile_transforms
 
 # The transforms are products with matrices of frames by frames: with more frames they would cost more than they save.
@@ -26,20 +26,33 @@ def temporal_conv(x: Tensor, kernel: Tensor) -> Tensor:
     channels, stride 1, zero padding that keeps the number of frames, no bias.
     """
     x, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)
+    by_hand = _gradients_by_hand(x)
+    winograd = choose("winograd", {"stacked": _winograd, "unrolled": _unrolled_winograd}, "stacked")
+    return _chosen(x, kernel, _with_gradients if by_hand else convolution, winograd)(x, kernel)
+
+
+def temporal_conv_gradients(x: Tensor, kernel: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of `temporal_conv` by `x` and by the kernel, given that of its result."""
+    direct = _gradients if _gradients_by_hand(x) else convolution_gradients
+    return _chosen(x, kernel, direct, _winograd_gradients)(x, kernel, upstream)
+
+
+def _gradients_by_hand(x):
+    return type(x.shape[1]) is int and compiled_by_xla() and on_cpu(x)
+
+
+def _chosen(x, kernel, convolution, winograd):
     window, _, channels, _ = kernel.shape
     # While a model is exported a size may be a symbol, which counts as unknown.
     frames, tokens = (size if type(size) is int else None for size in x.shape[1:3])
-    gradients_by_hand = frames is not None and compiled_by_xla() and on_cpu(x)
-    formulations = {"convolution": _with_gradients if gradients_by_hand else convolution}
+    formulations = {"convolution": convolution}
     if window in PRODUCTS and frames is not None and tokens is not None and frames <= MOST_FRAMES:
-        winograd = {"stacked": _winograd, "unrolled": _unrolled_winograd}
-        formulations["winograd"] = choose("winograd", winograd, "stacked")
+        formulations["winograd"] = winograd
     # With few channels the transforms take as long as they save, a GPU has units for plain products, and in half
     # precision rounding would show: see benchmarks/README.md.
     is_float32 = keras.backend.standardize_dtype(x.dtype) == "float32" and not half_precision_by_context(x)
     pays = channels >= 192 and (frames or 0) >= 4 and is_float32 and on_cpu(x)
-    default = "winograd" if pays and "winograd" in formulations else "convolution"
-    return choose("temporal_conv", formulations, default)(x, kernel)
+    return choose("temporal_conv", formulations, "winograd" if pays and "winograd" in formulations else "convolution")
 
 
 @with_gradients

@@ -1,0 +1,124 @@
+"""Backward passes that are written by hand for several operations at once, against the automatic ones, in float64."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_video_focalnet.layers import FocalBlock
+from keras_video_focalnet.ops.autodiff.formulation import force
+from keras_video_focalnet.ops.linear import linear
+from keras_video_focalnet.ops.mlp import mlp
+from keras_video_focalnet.ops.modulator import DEPTHWISE, TEMPORAL, modulator, projected_product
+from tests.gradients import modes, probed, values_and_gradients
+from tests.precision import double_precision
+
+RNG = np.random.default_rng(0)
+
+
+def agree(function, *shapes):
+    """Asserts that values and gradients by hand are the automatic ones within 1e-9 of the largest."""
+    arrays = [RNG.normal(size=shape) for shape in shapes]
+    with double_precision():
+        weights = RNG.normal(size=np.shape(keras.ops.convert_to_numpy(function(*map(keras.ops.array, arrays)))))
+        found = {}
+        for kind in ("by_hand", "automatic"):
+            with force(gradients=kind):
+                value, gradients = values_and_gradients(function, arrays, weights)
+                found[kind] = [value, *gradients]
+    for mine, automatic in zip(*found.values(), strict=True):
+        assert mine.dtype == automatic.dtype == np.float64 and np.abs(automatic).max() > 0
+        np.testing.assert_allclose(mine, automatic, rtol=0, atol=1e-9 * np.abs(automatic).max())
+
+
+def test_linear():
+    agree(linear, (2, 3, 5, 4), (4, 6), (6,))
+
+
+def test_mlp():
+    agree(lambda x, k1, b1, k2, b2: mlp(x, (k1, b1), (k2, b2)), (2, 3, 5, 4), (4, 7), (7,), (7, 4), (4,))
+
+
+@pytest.mark.parametrize("factors", [1, 2, 3])
+def test_projected_product(factors):
+    def function(kernel, bias, *factors):
+        return projected_product(factors, (kernel, bias))
+
+    agree(function, (4, 6), (6,), *[(2, 3, 5, 4)] * factors)
+
+
+@pytest.mark.parametrize("factor", [1, 0.5])
+@pytest.mark.parametrize(
+    "convolution,axes,kernels",
+    [
+        (DEPTHWISE, (1, 2), [(3, 3, 4, 1), (5, 5, 4, 1)]),
+        (TEMPORAL, 1, [(3, 1, 4, 4), (5, 1, 4, 4), (7, 1, 4, 4)]),
+        (DEPTHWISE, 1, [(3, 1, 4, 1)]),
+        (TEMPORAL, 1, []),
+    ],
+    ids=["spatial", "temporal", "depthwise over time", "no focal level"],
+)
+def test_modulator(convolution, axes, kernels, factor):
+    def function(context, gates, kernel, bias, *kernels):
+        return modulator(context, gates, kernels, (kernel, bias), convolution, axes, factor)
+
+    agree(function, (2, 6, 5, 4), (2, 6, 5, len(kernels) + 1), (4, 4), (4,), *kernels)
+
+
+@pytest.mark.parametrize("formulation", ["convolution", "winograd"])
+def test_temporal_formulations(formulation):
+    def function(context, gates, kernel, bias, *kernels):
+        return modulator(context, gates, kernels, (kernel, bias), TEMPORAL, 1)
+
+    with force(temporal_conv=formulation):
+        agree(function, (2, 6, 5, 4), (2, 6, 5, 3), (4, 4), (4,), (3, 1, 4, 4), (5, 1, 4, 4))
+
+
+@pytest.mark.parametrize("formulation", ["convolution", "shifted"])
+def test_depthwise_formulations(formulation):
+    def function(context, gates, kernel, bias, *kernels):
+        return modulator(context, gates, kernels, (kernel, bias), DEPTHWISE, (1, 2))
+
+    with force(depthwise_conv2d=formulation):
+        agree(function, (2, 6, 5, 4), (2, 6, 5, 2), (4, 4), (4,), (3, 3, 4, 1))
+
+
+@pytest.mark.parametrize("mode", modes())
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rematerialize": True},
+        {"normalize_modulator": True, "use_layerscale": True, "layerscale_value": 0.5},
+        {"use_postln": True, "use_postln_in_modulation": True},
+        {"fusion": "average"},
+        {"fusion": "projection"},
+        {"design": "divided"},
+        {"design": "factorized_3d"},
+    ],
+    ids=lambda options: " ".join(options) or "default",
+)
+def test_a_block_in_training(options, mode):
+    """What a block gives in training, where its backward passes are by hand, and outside of it, where they are not."""
+    with double_precision():
+        block = FocalBlock(4, grid_size=(3, 2), dtype="float64", **options)
+        x, *probes = (RNG.normal(size=(2, 5, 6, 4)) for _ in range(2 + len(block.modulators)))
+        block.build(x.shape)
+        for weight in block.weights:
+            weight.assign(RNG.normal(size=weight.shape, scale=0.5))
+        outputs, of_x, of_weights, _ = probed(block, x, probes, training=True, mode=mode)
+        with force(gradients="automatic"):
+            wanted, of_x_wanted, of_weights_wanted, _ = probed(block, x, probes, training=False, mode=mode)
+    pairs = [*zip(outputs, wanted, strict=True), (of_x, of_x_wanted)]
+    pairs += [(of_weights[key], of_weights_wanted[key]) for key in of_weights]
+    for mine, automatic in pairs:
+        assert mine.dtype == np.float64
+        np.testing.assert_allclose(mine, automatic, rtol=0, atol=1e-9 * np.abs(automatic).max())
+
+
+def test_a_frozen_kernel_has_no_gradient():
+    block = FocalBlock(4, grid_size=(3, 2))
+    x = RNG.normal(size=(2, 5, 6, 4)).astype("float32")
+    block.build(x.shape)
+    block.modulation.h.trainable = False
+    _, _, gradients, _ = probed(block, x, [np.ones_like(x)], training=True)
+    assert len(gradients) == len(block.trainable_variables) == len(block.weights) - 2
