@@ -72,7 +72,8 @@ def _rounding_once(operation):
 
 def _cast(value, old, new):
     """`value`, or all in it if it is a sequence, cast to the type `new` where its type is `old`."""
-    if type(value) in (list, tuple):
-        return type(value)(_cast(each, old, new) for each in value)
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        sequence = tuple if isinstance(value, tuple) else list
+        return sequence(_cast(each, old, new) for each in value)
     is_tensor = isinstance(value, keras.Variable) or keras.ops.is_tensor(value)
     return ops.cast(value, new) if is_tensor and keras.backend.standardize_dtype(value.dtype) == old else value
