@@ -23,10 +23,11 @@ class Worker:
     """A running `benchmarks.worker`.
 
     Args:
-        kind: `"inference"`, `"training"` or `"ceiling"`.
+        kind: `"inference"`, `"training"`, `"ceiling"` or another of the functions `build_...` of `benchmarks.subjects`.
         subject: A `Subject`.
         folder: Of the version of this repository that is measured; None for this one.
-        options: Arguments of the `build_...` function of that kind.
+        options: Arguments of the `build_...` function of that kind; and `threads`, the number of cores that the process
+            may have, by default all.
 
     Raises:
         RuntimeError: If the process ends before it answers; its last words are in the message.

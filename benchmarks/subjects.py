@@ -6,6 +6,7 @@ call on the same clip and waits for the answer.
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import click
@@ -246,6 +247,14 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
             return keras.ops.convert_to_numpy(model(tensor, training=False))
 
     return infer
+
+
+def build_shapes(subject, name, shapes, device="cpu"):
+    """A function that classifies, call by call, a batch of the next of `shapes`, dicts of what `build_inference` takes,
+    and after the last one of the first again.
+    """
+    calls = itertools.cycle([build_inference(subject, name, device=device, **shape) for shape in shapes])
+    return lambda: next(calls)()
 
 
 def with_kept(function):
