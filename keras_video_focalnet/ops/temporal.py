@@ -18,9 +18,10 @@ from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
 from keras_video_focalnet.ops.convolution import convolution
 from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms, tile_transforms
 
-# The transforms are products with matrices of frames by frames: of many frames they would cost more than they save, so
-# a long clip is cut into segments of about as many tiles, which are four frames each.
-SEGMENT_TILES = 4
+# The transforms are products with matrices of frames by frames: of many frames they would cost more than they save. So
+# a long clip is cut into segments, of about one tile of four frames for so many channels. The filters are transformed for
+# each segment anew, and the more channels there are, the more that costs and the less the transforms of frames do.
+CHANNELS_A_TILE = 48
 
 
 def temporal_conv(x: Tensor, kernel: Tensor) -> Tensor:
@@ -73,17 +74,17 @@ def _winograd_in_segments(x, kernel):
     """Winograd's filtering of segments of frames, each of which reads half a window of its neighbours' frames too."""
     frames, window = x.shape[1], kernel.shape[0]
     results, half = [], window // 2
-    for first, last in segments(frames, window):
+    for first, last in segments(frames, *kernel.shape[::2]):
         start, end = max(0, first - half), min(frames, last + half)
         results.append(_winograd(first - start, end - last)(x[:, start:end], kernel))
     return results[0] if len(results) == 1 else ops.concatenate(results, axis=1)
 
 
-def segments(frames: int, window: int) -> list[tuple[int, int]]:
+def segments(frames: int, window: int, channels: int) -> list[tuple[int, int]]:
     """First frame and end of each segment: as equal as whole tiles can be, so that none is left with a frame or two."""
     outputs = PRODUCTS[window] - window + 1
     tiles = -(-frames // outputs)
-    count = max(1, round(tiles / SEGMENT_TILES))
+    count = min(max(1, round(tiles * CHANNELS_A_TILE / channels)), tiles)
     ends = [min(frames, part * tiles // count * outputs) for part in range(count + 1)]
     return list(itertools.pairwise(ends))
 

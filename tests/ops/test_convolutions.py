@@ -93,15 +93,16 @@ def test_temporal_conv_at_the_ends_of_its_rules(frames, window, channels, monkey
     assert len(filtered) == ({4: 1, 20: 1, 21: 2, 64: 4, 65: 4}[frames] if runs else 0)
 
 
+@pytest.mark.parametrize("channels", [4, 192, 768])
 @pytest.mark.parametrize("window", PRODUCTS)
-def test_segments_are_whole_tiles_of_all_frames(window):
+def test_segments_are_whole_tiles_of_all_frames(window, channels):
     outputs = PRODUCTS[window] - window + 1
     for frames in range(1, 200):
-        parts = temporal.segments(frames, window)
+        parts = temporal.segments(frames, window, channels)
         assert parts[0][0] == 0 and parts[-1][1] == frames
         assert all(before[1] == after[0] and before[1] % outputs == 0 for before, after in itertools.pairwise(parts))
         assert len({-(-(end - first) // outputs) for first, end in parts}) <= 2
-        assert max(end - first for first, end in parts) <= 6 * outputs
+        assert max(end - first for first, end in parts) <= 1.5 * outputs * max(1, channels / temporal.CHANNELS_A_TILE)
 
 
 @pytest.mark.parametrize("window", PRODUCTS)
