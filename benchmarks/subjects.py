@@ -73,7 +73,7 @@ class ExportedFile:
         label: Name in tables.
         format: As `export` takes it.
         precision: As `export` takes it.
-        computes_in: `"float32"`, or None for what the runtime prefers.
+        computes_in: As `load_exported` takes `precision`.
     """
 
     label: str
@@ -99,7 +99,7 @@ EXPORTED = {
         ExportedFile("LiteRT int8_full", "litert", "int8_full"),
         ExportedFile("SavedModel", "saved_model"),
         ExportedFile("ONNX Runtime", "onnx"),
-        ExportedFile("OpenVINO, its own precision", "openvino"),
+        ExportedFile("OpenVINO, its own precision", "openvino", computes_in="own"),
         ExportedFile("OpenVINO, float32", "openvino", computes_in="float32"),
         ExportedFile("OpenVINO float16", "openvino", "float16"),
     )

@@ -19,8 +19,8 @@ from keras_video_focalnet.ops.convolution import convolution
 from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms, tile_transforms
 
 # The transforms are products with matrices of frames by frames: of many frames they would cost more than they save. So
-# a long clip is cut into segments, of about one tile of four frames for so many channels. The filters are transformed for
-# each segment anew, and the more channels there are, the more that costs and the less the transforms of frames do.
+# a long clip is cut into segments, of about one tile of four frames for so many channels. The filters are transformed
+# for each segment anew, and the more channels there are, the more that costs and the less the transforms of frames do.
 CHANNELS_A_TILE = 48
 
 
