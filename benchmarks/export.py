@@ -48,7 +48,7 @@ def main(size, rounds, calls, clips, accuracy_alone, name):
     for label, result in results.items():
         row = {"size": size, "subject": label, **result, "ratio": peer / result["median_s"]}
         if label in reports:
-            own = EXPORTED[label].format == "openvino" and EXPORTED[label].computes_in is None
+            own = EXPORTED[label].format == "openvino" and EXPORTED[label].computes_in != "float32"
             difference = reports[label]["own_precision_difference" if own else "difference"]
             row |= {"bytes": reports[label]["bytes"], "difference": difference}
         rows.append(row | ({"accuracy": accuracy[label]} if label in accuracy else {}))

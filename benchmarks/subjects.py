@@ -6,6 +6,7 @@ call on the same clip and waits for the answer.
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import click
@@ -72,7 +73,7 @@ class ExportedFile:
         label: Name in tables.
         format: As `export` takes it.
         precision: As `export` takes it.
-        computes_in: `"float32"`, or None for what the runtime prefers.
+        computes_in: As `load_exported` takes `precision`.
     """
 
     label: str
@@ -98,7 +99,7 @@ EXPORTED = {
         ExportedFile("LiteRT int8_full", "litert", "int8_full"),
         ExportedFile("SavedModel", "saved_model"),
         ExportedFile("ONNX Runtime", "onnx"),
-        ExportedFile("OpenVINO, its own precision", "openvino"),
+        ExportedFile("OpenVINO, its own precision", "openvino", computes_in="own"),
         ExportedFile("OpenVINO, float32", "openvino", computes_in="float32"),
         ExportedFile("OpenVINO float16", "openvino", "float16"),
     )
@@ -248,6 +249,14 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
             return keras.ops.convert_to_numpy(model(tensor, training=False))
 
     return infer
+
+
+def build_shapes(subject, name, shapes, device="cpu"):
+    """A function that classifies, call by call, a batch of the next of `shapes`, dicts of what `build_inference` takes,
+    and after the last one of the first again.
+    """
+    calls = itertools.cycle([build_inference(subject, name, device=device, **shape) for shape in shapes])
+    return lambda: next(calls)()
 
 
 def with_kept(function):

@@ -15,6 +15,7 @@ from keras_video_focalnet.exporting.errors import ExportedFileError
 from keras_video_focalnet.exporting.formats import FORMATS, format_of, require
 from keras_video_focalnet.exporting.onnx_scan import names_other_files
 from keras_video_focalnet.labels.predictions import name_scores
+from keras_video_focalnet.ops.processor import this_one_multiplies_faster_in
 from keras_video_focalnet.utils.archives import unpack
 from keras_video_focalnet.utils.clip_checks import check_clip_shape, check_no_path, looks_scaled
 from keras_video_focalnet.weights.run_folder import is_run
@@ -255,8 +256,7 @@ class OpenVINOModel(ExportedModel):
     Args:
         path: As in `ExportedModel`.
         threads: As in `ExportedModel`.
-        precision: `"float32"`, or None for the precision that OpenVINO chooses, which is bfloat16 if the processor
-            supports it.
+        precision: As in `load_exported`.
     """
 
     def __init__(self, path, threads=None, precision=None):
@@ -279,7 +279,8 @@ class OpenVINOModel(ExportedModel):
 
     def _load(self):
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self.threads}
-        if self._precision == "float32":
+        slower = self._precision is None and not this_one_multiplies_faster_in("bfloat16")
+        if self._precision == "float32" or slower:
             options["INFERENCE_PRECISION_HINT"] = "f32"
         self._compiled = self._core.compile_model(self._model, "CPU", options)
 
@@ -304,8 +305,9 @@ def load_exported(path, threads=None, precision=None):
     Args:
         path: A `.tflite`, `.onnx` or `.xml` file, or the folder of a SavedModel.
         threads: The number of threads to compute with. None takes all cores. A SavedModel always uses all cores.
-        precision: `"float32"` makes OpenVINO compute in float32. None leaves the choice to OpenVINO, which takes
-            bfloat16 if the processor supports it. The other formats compute in the precision of their file.
+        precision: `"float32"` makes OpenVINO compute in float32, and `"own"` leaves the choice to it, which takes
+            bfloat16 if the processor has instructions for it. None does so where these are faster than float32, as with
+            AMX and on AMD's processors, and otherwise takes float32. The other formats compute in that of their file.
 
     Returns:
         An `ExportedModel` with `read(path)`, `predict(clips)`, `decode_predictions(scores)`, `outputs(clips)`,
@@ -335,8 +337,8 @@ def load_exported(path, threads=None, precision=None):
     if format is None or path.is_dir() != (FORMATS[format].suffix == ""):
         endings = ", ".join(entry.suffix or "a folder" for entry in FORMATS.values())
         raise ExportedFileError(f"{path} is no exported model; those are: {endings}.")
-    if precision not in (None, "float32"):
-        raise ValueError(f'precision must be None or "float32", received {precision!r}.')
+    if precision not in (None, "float32", "own"):
+        raise ValueError(f'precision must be None or "float32" or "own", received {precision!r}.')
     require([FORMATS[format].runtime], f"To run {path.name}")
     options = {"precision": precision} if format == "openvino" else {}
     try:

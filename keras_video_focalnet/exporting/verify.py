@@ -77,7 +77,7 @@ def compare(path, contract, reference, clips):
         in_order = exported.in_order(clips[:1])
         if contract.format == "saved_model" and "pooled" in reference:
             given |= exported.features(clips)
-        own = load_exported(path).outputs(clips) if contract.format == "openvino" else None
+        own = load_exported(path, precision="own").outputs(clips) if contract.format == "openvino" else None
     except Exception as error:  # Each runtime has exceptions of its own.
         raise ExportError(
             f"The {contract.format} file cannot be run in its own runtime ({type(error).__name__}: "

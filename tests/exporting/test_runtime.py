@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 import zipfile
 
 import keras
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import keras_video_focalnet as kvf
+from keras_video_focalnet.exporting import runtime as runtimes
 from keras_video_focalnet.exporting.errors import ExportedFileError
 from tests.exporting.small_model import clips_like, scores
 
@@ -153,3 +155,16 @@ assert not {"keras", "keras_video_focalnet"} & set(sys.modules)
         np.testing.assert_allclose(given["pooled"] @ head[0] + head[1], given["logits"], atol=1e-4)
     exported = kvf.load_exported(tmp_path / "served")
     assert exported.features(clips)["pooled"].shape == (3, 64)
+
+
+@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("precision", [None, "float32", "own"])
+def test_openvino_takes_its_own_precision_where_that_is_faster(monkeypatch, precision, pays):
+    model = object.__new__(runtimes.OpenVINOModel)
+    model._precision, model.threads, model._model, told = precision, 1, None, {}
+    model._core = types.SimpleNamespace(compile_model=lambda _, device, options: told.update(options))
+    monkeypatch.setattr(runtimes, "this_one_multiplies_faster_in", lambda dtype: pays)
+    model._load()
+    assert (told.get("INFERENCE_PRECISION_HINT") == "f32") == (
+        precision == "float32" or (precision is None and not pays)
+    )

@@ -9,6 +9,7 @@ from keras_video_focalnet.ops.autodiff.formulation import force
 from keras_video_focalnet.ops.linear import linear
 from keras_video_focalnet.ops.mlp import mlp
 from keras_video_focalnet.ops.modulator import DEPTHWISE, TEMPORAL, modulator, projected_product
+from keras_video_focalnet.ops.temporal import segments
 from tests.gradients import modes, probed, values_and_gradients
 from tests.precision import double_precision
 
@@ -71,6 +72,17 @@ def test_temporal_formulations(formulation):
 
     with force(temporal_conv=formulation):
         agree(function, (2, 6, 5, 4), (2, 6, 5, 3), (4, 4), (4,), (3, 1, 4, 4), (5, 1, 4, 4))
+
+
+def test_temporal_gradients_of_segments():
+    """Of 30 frames and 192 channels, which Winograd's filtering takes in two segments."""
+
+    def function(context, gates, kernel, bias, filters):
+        return modulator(context, gates, [filters], (kernel, bias), TEMPORAL, 1)
+
+    assert len(segments(30, 3, 192)) == 2
+    with force(temporal_conv="winograd"):
+        agree(function, (1, 30, 2, 192), (1, 30, 2, 2), (192, 3), (3,), (3, 1, 192, 192))
 
 
 @pytest.mark.parametrize("formulation", ["convolution", "shifted"])
