@@ -6,6 +6,7 @@ which they do not depend; the accuracy is that of Nano with the camera-motion we
 never trained on. `--accuracy` measures that alone, Keras's own low precisions included.
 """
 
+import json
 import os
 import pathlib
 import tempfile
@@ -31,8 +32,14 @@ BESIDE = (PEER, "reference compile", "ours tensorflow graph", "ours tensorflow x
 @click.option("--clips", default=1800, show_default=True, help="Clips to measure accuracy on; 0 leaves it out.")
 @click.option("--accuracy", "accuracy_alone", is_flag=True, help="Measure accuracy alone.")
 @click.option("--name", default="export", show_default=True, help="Of the file of results.")
-def main(size, rounds, calls, clips, accuracy_alone, name):
+@click.option("--into", help="Write the files to this folder, print what `export` reports as JSON, measure nothing.")
+@click.option("--files", default=",".join(EXPORTED), help="With --into: which, by name; all by default.")
+def main(size, rounds, calls, clips, accuracy_alone, name, into, files):
     """Prints a table and writes `results/export-cpu.json`."""
+    if into:
+        reports = {label: write_file(EXPORTED[label], into, size, weights=None) for label in split(files)}
+        click.echo(json.dumps({label: differences(label, report) for label, report in reports.items()}))
+        return
     with tempfile.TemporaryDirectory() as folder:
         accuracy = accuracies(folder, clips) if clips else {}
         click.echo(table(["", "accuracy on camera motion"], [[label, percent(of)] for label, of in accuracy.items()]))
@@ -48,12 +55,24 @@ def main(size, rounds, calls, clips, accuracy_alone, name):
     for label, result in results.items():
         row = {"size": size, "subject": label, **result, "ratio": peer / result["median_s"]}
         if label in reports:
-            own = EXPORTED[label].format == "openvino" and EXPORTED[label].computes_in is None
-            difference = reports[label]["own_precision_difference" if own else "difference"]
-            row |= {"bytes": reports[label]["bytes"], "difference": difference}
+            row |= differences(label, reports[label])
         rows.append(row | ({"accuracy": accuracy[label]} if label in accuracy else {}))
     write(name, "cpu", rows, accuracy=accuracy)
     click.echo(table(*as_table(rows)))
+
+
+def split(labels):
+    """The labels of files of a comma-separated list; some have commas of their own."""
+    chosen = [label for label in EXPORTED if f",{label}," in f",{labels},"]
+    if not chosen:
+        raise click.BadParameter(f"{labels!r} has none of: {'; '.join(EXPORTED)}.", param_hint="--files")
+    return chosen
+
+
+def differences(label, report):
+    """Of what `export` reports, the size of a file, and by how much its logits are off as it is run here."""
+    own = EXPORTED[label].format == "openvino" and EXPORTED[label].computes_in is None
+    return {"bytes": report["bytes"], "difference": report["own_precision_difference" if own else "difference"]}
 
 
 def write_file(file, folder, name, weights):

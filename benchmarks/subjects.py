@@ -212,8 +212,8 @@ class _Logits:
         return self
 
 
-def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
-    """A function that classifies one batch of clips and gives the logits as NumPy."""
+def build_inference(subject, name, batch, device="cpu", frames=None, size=224, dtype=None):
+    """A function that classifies one batch of clips and gives the logits as NumPy; ours in a dtype policy."""
     clip = clip_of(subject, name, batch, frames, size)
     if not subject.is_ours:
         return _peer_inference(peer_model(subject, name).eval(), clip, subject.mode, device)
@@ -221,7 +221,8 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
 
     from keras_video_focalnet.models.kept import refresh_kept
 
-    model = our_model(name, clip.shape[1], size, dtype="mixed_bfloat16" if device == "gpu" else None)
+    dtype = dtype or ("mixed_bfloat16" if device == "gpu" else None)
+    model = our_model(name, clip.shape[1], size, dtype=dtype)
     # What is computed of weights alone is computed once, as `predict` does it.
     refresh_kept(model)
     call = with_kept(model)

@@ -1,0 +1,157 @@
+"""The short form of the benchmarks: what `benchmarks.report` measures, in parts.
+
+Each part is a function without required arguments that gives `{"rows": [...]}`, and where it measured a large matrix
+product beside its subjects `"ceiling_flops"`, its operations a second. Every call of a subject is one in a process of
+its own (`benchmarks.alternation`).
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import growth as growing
+from benchmarks.alternation import Worker, summary, turns
+from benchmarks.inference import PEER, rows_of, speed_of_products
+from benchmarks.subjects import CEILINGS, EXPORTED, SUBJECTS, parse
+
+MODES = "reference eager,reference compile,ours tensorflow graph,ours tensorflow xla,ours jax,ours torch"
+ONE_EACH = "reference eager,ours tensorflow graph,ours jax,ours torch"
+BACKENDS = "ours tensorflow graph,ours jax,ours torch"
+FILES = ("LiteRT float32", "LiteRT int8", "ONNX Runtime", "OpenVINO, its own precision", "OpenVINO, float32")
+# The ends of what a shape may be, and the middle.
+SHAPES = (
+    {"frames": 8, "size": 224, "batch": 1},
+    {"frames": 4, "size": 224, "batch": 1},
+    {"frames": 64, "size": 224, "batch": 1},
+    {"frames": 8, "size": 112, "batch": 1},
+    {"frames": 8, "size": 448, "batch": 1},
+    {"frames": 8, "size": 224, "batch": 16},
+)
+
+
+def inference(size="tiny", batch=1, subjects=MODES, rounds=3, calls=2, warm=1):
+    """Seconds a call beside the reference, with large matrix products in the same turns."""
+    chosen = parse(subjects)
+    tasks = [("ceiling", subject, {}) for subject in CEILINGS.values()]
+    tasks += [("inference", subject, {"name": size, "batch": batch}) for subject in chosen]
+    results = turns(tasks, rounds, calls, warm)
+    ceiling = speed_of_products(results[: len(CEILINGS)])
+    named = dict(zip((subject.label for subject in chosen), results[len(CEILINGS) :], strict=True))
+    return {"rows": rows_of(size, batch, chosen, named, ceiling), "ceiling_flops": ceiling}
+
+
+def inference_of_4_clips():
+    """Four clips of Tiny a call."""
+    return inference(batch=4, subjects=ONE_EACH, rounds=2, calls=2, warm=0)
+
+
+def inference_of_base():
+    """One clip of Base a call."""
+    return inference("base", subjects=ONE_EACH, rounds=2, calls=2, warm=0)
+
+
+def other_families(sizes=("sifa50", "sifa-s", "vita-clip")):
+    """One clip of a size of each other architecture a call, beside our PyTorch renderings."""
+    parts = [inference(size, subjects=ONE_EACH, rounds=2, calls=2, warm=0) for size in sizes]
+    rows = [row for part in parts for row in part["rows"]]
+    return {"rows": rows, "ceiling_flops": max(part["ceiling_flops"] for part in parts)}
+
+
+def low_precision(size="tiny", batch=1, rounds=3, calls=2):
+    """Seconds a call in `mixed_bfloat16` beside float32, on each backend."""
+    pairs = [(subject, dtype) for subject in parse(BACKENDS) for dtype in ("float32", "mixed_bfloat16")]
+    tasks = [("inference", subject, {"name": size, "batch": batch, "dtype": dtype}) for subject, dtype in pairs]
+    rows = []
+    for (subject, dtype), result in zip(pairs, turns(tasks, rounds, calls), strict=True):
+        peer = rows[-1] if dtype == "mixed_bfloat16" else result
+        row = {"size": size, "batch": batch, "subject": subject.label, "dtype": dtype, **result}
+        rows.append({**row, "ratio_to_float32": peer["median_s"] / result["median_s"]})
+    return {"rows": rows}
+
+
+def training(size="tiny", batch=2, rounds=2, calls=2):
+    """Seconds and memory of a training step of each backend.
+
+    The reference stays and takes turns with one backend after another, so that two processes hold memory at a time.
+    """
+    options, rows, peers = {"name": size, "batch": batch}, [], []
+    first = {"size": size, "batch": batch, "rematerialized": "none"}
+    with contextlib.closing(Worker("training", SUBJECTS[PEER], **options)) as peer:
+        for subject in parse(BACKENDS):
+            theirs, ours = [], []
+            with contextlib.closing(Worker("training", subject, **options)) as worker:
+                for _ in range(rounds):
+                    theirs += peer.time(calls)
+                    ours += worker.time(calls)
+            row = first | {"subject": subject.label, **summary(ours), "first_call_s": worker.first_call_s}
+            row |= {"peak_bytes": worker.peak_bytes, "ratio": summary(theirs)["median_s"] / summary(ours)["median_s"]}
+            rows.append(row)
+            peers += theirs
+    row = first | {"subject": PEER, **summary(peers), "first_call_s": peer.first_call_s, "ratio": 1.0}
+    rows.insert(0, row | {"peak_bytes": peer.peak_bytes})
+    for subject in parse(BACKENDS):
+        with contextlib.closing(Worker("training", subject, rematerialize=True, **options)) as worker:
+            seconds = worker.time(calls)
+        row = first | {"rematerialized": "all", "subject": subject.label, **summary(seconds)}
+        row |= {"first_call_s": worker.first_call_s, "peak_bytes": worker.peak_bytes}
+        rows.append(row | {"ratio": summary(peers)["median_s"] / row["median_s"]})
+    for row in rows:
+        row["memory_ratio"] = row["peak_bytes"] / rows[0]["peak_bytes"]
+    return {"rows": rows}
+
+
+def growth(size="tiny", shapes=SHAPES, subjects=BACKENDS):
+    """Seconds a token at the ends of frames, sides and batches, on each backend: one call after the first."""
+    rows = []
+    for subject in parse(subjects):
+        for shape in shapes:
+            tokens = growing.tokens(shape)
+            with contextlib.closing(Worker("inference", subject, name=size, **shape)) as worker:
+                # A short call is repeated, since a moment's noise weighs more in it.
+                seconds = worker.time(1 if tokens > 50_000 else 4)
+            row = {"subject": subject.label, "model": size, **shape, "tokens": tokens, **summary(seconds)}
+            rows.append({**row, "first_call_s": worker.first_call_s, "peak_bytes": worker.peak_bytes})
+        least = min(row["median_s"] / row["tokens"] for row in rows if row["subject"] == subject.label)
+        for row in rows[-len(shapes) :]:
+            row["times_the_best"] = row["median_s"] / row["tokens"] / least
+    return {"rows": rows}
+
+
+def exported(size="tiny", files=FILES, rounds=3, calls=2):
+    """Seconds a clip by exported files, beside the reference."""
+    with tempfile.TemporaryDirectory() as folder:
+        reports = write_files(size, files, folder)
+        tasks = [("inference", SUBJECTS[PEER], {"name": size, "batch": 1})]
+        tasks += [("exported", EXPORTED[label], {"name": size, "folder": folder}) for label in files]
+        results = turns(tasks, rounds, calls)
+    rows = []
+    for label, result in zip((PEER, *files), results, strict=True):
+        ratio = results[0]["median_s"] / result["median_s"]
+        rows.append({"size": size, "subject": label, **result, "ratio": ratio, **reports.get(label, {})})
+    return {"rows": rows}
+
+
+def write_files(size, files, folder):
+    """Export a size with random weights in a process of its own; size and error of each file, by label."""
+    command = [sys.executable, "-m", "benchmarks.export", "--size", size, "--into", folder, "--files", ",".join(files)]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"exporting {size} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+PARTS = {
+    "inference": inference,
+    "inference-4-clips": inference_of_4_clips,
+    "inference-base": inference_of_base,
+    "low-precision": low_precision,
+    "training": training,
+    "growth": growth,
+    "other-families": other_families,
+    "exported": exported,
+}
