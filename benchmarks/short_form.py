@@ -104,20 +104,20 @@ def training(size="tiny", batch=2, rounds=2, calls=2):
     return {"rows": rows}
 
 
-def growth(size="tiny", shapes=SHAPES, subjects=BACKENDS):
-    """Seconds a token at the ends of frames, sides and batches, on each backend: one call after the first."""
-    rows = []
+def growth(size="tiny", shapes=SHAPES, subjects=BACKENDS, rounds=1):
+    """Seconds a token at the ends of frames, sides and batches, on each backend: so many calls after one of each shape.
+
+    The models of all shapes are in one process, and take turns.
+    """
+    rows, count = [], len(shapes)
     for subject in parse(subjects):
-        for shape in shapes:
-            tokens = growing.tokens(shape)
-            with contextlib.closing(Worker("inference", subject, name=size, **shape)) as worker:
-                # A short call is repeated, since a moment's noise weighs more in it.
-                seconds = worker.time(1 if tokens > 50_000 else 4)
-            row = {"subject": subject.label, "model": size, **shape, "tokens": tokens, **summary(seconds)}
-            rows.append({**row, "first_call_s": worker.first_call_s, "peak_bytes": worker.peak_bytes})
-        least = min(row["median_s"] / row["tokens"] for row in rows if row["subject"] == subject.label)
-        for row in rows[-len(shapes) :]:
-            row["times_the_best"] = row["median_s"] / row["tokens"] / least
+        with contextlib.closing(Worker("shapes", subject, name=size, shapes=shapes)) as worker:
+            # The first call of all was of the first shape.
+            worker.time(count - 1)
+            seconds = worker.time(rounds * count)
+        for number, shape in enumerate(shapes):
+            row = {"subject": subject.label, "model": size, **shape, "tokens": growing.tokens(shape)}
+            rows.append({**row, **summary(seconds[number::count])})
     return {"rows": rows}
 
 

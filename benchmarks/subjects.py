@@ -6,6 +6,7 @@ call on the same clip and waits for the answer.
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import click
@@ -247,6 +248,18 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224, d
             return keras.ops.convert_to_numpy(model(tensor, training=False))
 
     return infer
+
+
+def build_shapes(subject, name, shapes):
+    """A function of whose calls each classifies clips of the next shape, and after the last of the first one again.
+
+    Args:
+        subject: One of ours.
+        name: A size.
+        shapes: List of dicts of `frames`, `size` and `batch`.
+    """
+    calls = itertools.cycle([build_inference(subject, name, **shape) for shape in shapes])
+    return lambda: next(calls)()
 
 
 def with_kept(function):
