@@ -25,7 +25,7 @@ def render(text, folder):
     asked = [match["name"] for match in BLOCK.finditer(text)]
     if unlike := set(asked) ^ set(tables):
         raise ValueError(f"the page and the tables differ in {sorted(unlike)}: begin each with <!-- table: NAME -->.")
-    return BLOCK.sub(lambda match: f"{match['begin']}\n{tables[match['name']]}\n\n{match['end']}", text)
+    return BLOCK.sub(lambda match: f"{match['begin']}{tables[match['name']]}\n{match['end']}", text)
 
 
 def everything(folder):

@@ -7,11 +7,12 @@ import re
 
 from benchmarks.alternation import table
 from benchmarks.inference import GMACS
+from benchmarks.short_form import SHAPES
 from benchmarks.subjects import EXPORTED, SUBJECTS
 from benchmarks.tables_of_runs import named, percent
 
-SIZES = {"tiny": "Tiny", "base": "Base", "sifa50": "SIFA-Net-50", "sifa-s": "SIFA-Transformer-S"}
-SIZES |= {"vita-clip": "Vita-CLIP"}
+SIZES = {"nano": "Nano", "tiny": "Tiny", "small": "Small", "base": "Base", "sifa50": "SIFA-Net-50"}
+SIZES |= {"sifa-s": "SIFA-Transformer-S", "sifa-b": "SIFA-Transformer-B", "vita-clip": "Vita-CLIP"}
 # Which longer runs stand beside a table.
 LONGER = {
     "inference": ("inference-cpu", "inference-4-clips-cpu", "inference-base-4-clips-cpu"),
@@ -148,16 +149,17 @@ def _limits(columns):
 
 
 def _inference(columns):
-    def name_of(row):
-        return SIZES[row["size"]], clips(row["batch"]), named(row["subject"])
-
     def cell(row):
         share = f", {percent(row['share_of_limit'])}" if "share_of_limit" in row else ""
         return f"{seconds(row['median_s'])} ({row['ratio']:.2f}{share})"
 
-    found = [(heading, {name_of(row): cell(row) for row in rows}) for heading, rows in columns]
-    order = [*SIZES.values()], [clips(1), clips(4)], [*map(named, SUBJECTS)]
-    return side_by_side(["", "", "seconds (ratio, share)"], found, *order)
+    found = {}
+    for heading, rows in columns:
+        for row in sorted(rows, key=lambda row: row["batch"]):
+            name = SIZES[row["size"]], named(row["subject"])
+            found.setdefault(f"{clips(row['batch'])}: {heading}", {})[name] = cell(row)
+    order = [*SIZES.values()], [*map(named, SUBJECTS)]
+    return side_by_side(["", "seconds (ratio, share)"], list(found.items()), *order)
 
 
 def _low_precision(columns):
@@ -205,11 +207,14 @@ def a_token(rows):
 
 
 def _growth(columns):
+    # Of the longer runs, that have more shapes, the ends alone.
+    ends = {tuple(shape.values()) for shape in SHAPES} | {(8, 224, 8)}
     found = []
     for heading, rows in columns:
         cells = {
             (named(subject), f"{frames} x {side} x {side}", clips(batch)): f"{cost:.1f} ({times:.2f})"
             for (subject, (frames, side, batch)), (cost, times) in a_token(rows).items()
+            if (frames, side, batch) in ends
         }
         found.append((heading, cells))
     return side_by_side(["microseconds a token (times the least)", "", ""], found)

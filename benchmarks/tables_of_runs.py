@@ -11,21 +11,24 @@ MODES = {
 }
 # Stages of SIFA-Net-50 whose maps are large enough for the formulations of many places.
 LARGE_MAPS = ("layer2",)
+# Runs of training steps, and what of.
+STEPS = {
+    "memory-base-16-frames-cpu": "Base, 1 clip of 16 frames",
+    "memory-base-cpu": "Base, 2 clips of 8 frames",
+    "memory-sifa-cpu": "SIFA-Net-50, 4 clips",
+    "memory-sifa-s-cpu": "SIFA-Transformer-S, 2 clips",
+}
 # Runs beside which the machine had other work, so that their times say nothing.
 BESIDE_OTHER_WORK = ("memory-sifa-cpu",)
+BOTH = "forward and backward"
 SIFA_STAGES = ("layer2", "layer3", "layer4", "layer4_dual")
 
 
 def tables(runs):
     """Tables and sentences by name, of a dict from names of files to their contents."""
     return {
-        "memory-base": _steps(
-            runs, {"memory-base-16-frames-cpu": "Base, 1 x 16 frames", "memory-base-cpu": "Base, 2 x 8 frames"}
-        ),
+        "memory": _steps(runs),
         "memory-in-use": _memory_in_use(runs["memory-in-use-cpu"]["rows"]),
-        "memory-sifa": _steps(
-            runs, {"memory-sifa-cpu": "SIFA-Net-50, 4 clips", "memory-sifa-s-cpu": "SIFA-Transformer-S, 2 clips"}
-        ),
         "sifa-operator": _sifa_operator(runs),
         "prompting": _prompting(runs["prompting-cpu"]["rows"]),
         "temporal-conv": _formulations(
@@ -58,7 +61,7 @@ def named(label):
     return names.get(label, label)
 
 
-def _steps(runs, names):
+def _steps(runs):
     header = [
         "",
         "",
@@ -78,7 +81,7 @@ def _steps(runs, names):
             f"{row['peak_bytes'] / 1e9:.1f}",
             percent(row["memory_ratio"]),
         ]
-        for name, what in names.items()
+        for name, what in STEPS.items()
         for row in runs[name]["rows"]
         if row["rematerialized"] in ("none", "all")
     ]
@@ -97,17 +100,15 @@ def _memory_in_use(rows):
 def _sifa_operator(runs):
     rows = []
     for what in ("offsets", "no offsets"):
-        for which in ("forward", "forward and backward"):
-            for label, (backend, mode) in MODES.items():
-                found = {
-                    (row["stage"], row["run"]): row["ratio"]
-                    for row in runs[f"inter_frame_attention-{backend}-cpu"]["rows"]
-                    if (row["what"], row["pass"]) == (what, which)
-                }
-                chosen = [f"{backend} {mode} {_chosen(backend, what, stage)}" for stage in SIFA_STAGES]
-                ratios = [f"{found[key]:.1f}" for key in zip(SIFA_STAGES, chosen, strict=True)]
-                rows.append([f"{what}, {which}", label, *ratios])
-    return table(["", "", *SIFA_STAGES], rows)
+        for label, (backend, mode) in MODES.items():
+            found = {
+                (row["stage"], row["pass"]): row["ratio"]
+                for row in runs[f"inter_frame_attention-{backend}-cpu"]["rows"]
+                if row["what"] == what and row["run"] == f"{backend} {mode} {_chosen(backend, what, row['stage'])}"
+            }
+            ratios = [f"{found[stage, 'forward']:.1f} / {found[stage, BOTH]:.1f}" for stage in SIFA_STAGES]
+            rows.append([what, label, *ratios])
+    return table(["forward / forward and backward", "", *SIFA_STAGES], rows)
 
 
 def _chosen(backend, what, stage):
