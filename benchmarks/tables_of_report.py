@@ -4,6 +4,7 @@ Beside the columns of the report stand, where there are any, those of the longer
 """
 
 import re
+from operator import itemgetter
 
 from benchmarks.alternation import table
 from benchmarks.inference import GMACS
@@ -155,11 +156,13 @@ def _inference(columns):
 
     found = {}
     for heading, rows in columns:
-        for row in sorted(rows, key=lambda row: row["batch"]):
+        for row in rows:
             name = SIZES[row["size"]], named(row["subject"])
-            found.setdefault(f"{clips(row['batch'])}: {heading}", {})[name] = cell(row)
-    order = [*SIZES.values()], [*map(named, SUBJECTS)]
-    return side_by_side(["", "seconds (ratio, share)"], list(found.items()), *order)
+            found.setdefault((row["batch"], heading), {})[name] = cell(row)
+    shown = [
+        (f"{clips(batch)}: {heading}", found[batch, heading]) for batch, heading in sorted(found, key=itemgetter(0))
+    ]
+    return side_by_side(["", "seconds (ratio, share)"], shown, [*SIZES.values()], [*map(named, SUBJECTS)])
 
 
 def _low_precision(columns):
