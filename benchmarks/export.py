@@ -37,8 +37,7 @@ BESIDE = (PEER, "reference compile", "ours tensorflow graph", "ours tensorflow x
 def main(size, rounds, calls, clips, accuracy_alone, name, into, files):
     """Prints a table and writes `results/export-cpu.json`."""
     if into:
-        reports = {label: write_file(EXPORTED[label], into, size, weights=None) for label in split(files)}
-        click.echo(json.dumps({label: differences(label, report) for label, report in reports.items()}))
+        click.echo(json.dumps(write_once(split(files), into, size)))
         return
     with tempfile.TemporaryDirectory() as folder:
         accuracy = accuracies(folder, clips) if clips else {}
@@ -46,7 +45,7 @@ def main(size, rounds, calls, clips, accuracy_alone, name, into, files):
         if accuracy_alone:
             write(f"{name}-accuracy", "cpu", [{"subject": label, "accuracy": of} for label, of in accuracy.items()])
             return
-        reports = {file.label: write_file(file, folder, size, weights=None) for file in EXPORTED.values()}
+        reports = write_once(EXPORTED, folder, size)
         tasks = [("inference", SUBJECTS[label], {"name": size, "batch": 1}) for label in BESIDE]
         tasks += [("exported", file, {"name": size, "folder": folder}) for file in EXPORTED.values()]
         results = take_turns(tasks, rounds, calls)
@@ -55,7 +54,7 @@ def main(size, rounds, calls, clips, accuracy_alone, name, into, files):
     for label, result in results.items():
         row = {"size": size, "subject": label, **result, "ratio": peer / result["median_s"]}
         if label in reports:
-            row |= differences(label, reports[label])
+            row |= reports[label]
         rows.append(row | ({"accuracy": accuracy[label]} if label in accuracy else {}))
     write(name, "cpu", rows, accuracy=accuracy)
     click.echo(table(*as_table(rows)))
@@ -67,6 +66,15 @@ def split(labels):
     if not chosen:
         raise click.BadParameter(f"{labels!r} has none of: {'; '.join(EXPORTED)}.", param_hint="--files")
     return chosen
+
+
+def write_once(labels, folder, name):
+    """Export a size with random weights, each file once; size and error by label."""
+    reports = {}
+    for label in labels:
+        path = EXPORTED[label].path(folder, name)
+        reports[path] = reports.get(path) or write_file(EXPORTED[label], folder, name, weights=None)
+    return {label: differences(label, reports[EXPORTED[label].path(folder, name)]) for label in labels}
 
 
 def differences(label, report):

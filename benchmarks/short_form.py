@@ -33,32 +33,60 @@ SHAPES = (
 )
 
 
-def inference(size="tiny", batch=1, subjects=MODES, rounds=3, calls=2, warm=1):
+def inference(size="tiny", batch=1, subjects=MODES, rounds=3, calls=2):
     """Seconds a call beside the reference, with large matrix products in the same turns."""
     chosen = parse(subjects)
     tasks = [("ceiling", subject, {}) for subject in CEILINGS.values()]
     tasks += [("inference", subject, {"name": size, "batch": batch}) for subject in chosen]
-    results = turns(tasks, rounds, calls, warm)
+    results = turns(tasks, rounds, calls)
     ceiling = speed_of_products(results[: len(CEILINGS)])
     named = dict(zip((subject.label for subject in chosen), results[len(CEILINGS) :], strict=True))
     return {"rows": rows_of(size, batch, chosen, named, ceiling), "ceiling_flops": ceiling}
 
 
-def inference_of_4_clips():
-    """Four clips of Tiny a call."""
-    return inference(batch=4, subjects=ONE_EACH, rounds=2, calls=2, warm=0)
+def several(tasks, subjects=ONE_EACH, rounds=4):
+    """Seconds a call of several tasks, all of one subject in one process, beside the reference and a matrix product.
+
+    Args:
+        tasks: List of dicts of `name` and `batch`.
+        subjects: What is measured, by name.
+        rounds: How often each has its turn, of one call of each task.
+    """
+    chosen = parse(subjects)
+    with contextlib.closing(Worker("ceiling", CEILINGS["matrix product torch"])) as product:
+        seconds, products = _in_turn(chosen, tasks, rounds, product)
+    ceiling, rows = speed_of_products([summary(products)]), []
+    for number, task in enumerate(tasks):
+        named = {subject.label: summary(seconds[subject.label][number]) for subject in chosen}
+        rows += rows_of(task["name"], task["batch"], chosen, named, ceiling)
+    return {"rows": rows, "ceiling_flops": ceiling}
 
 
-def inference_of_base():
-    """One clip of Base a call."""
-    return inference("base", subjects=ONE_EACH, rounds=2, calls=2, warm=0)
+def _in_turn(subjects, tasks, rounds, product=None):
+    """Seconds of each task of each subject, by label and number of the task, and of the product in the same turns."""
+    seconds, products = {subject.label: [[] for _ in tasks] for subject in subjects}, []
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(contextlib.closing(Worker("several", of, tasks=tasks))) for of in subjects]
+        for worker in workers:
+            # The first call of all was of the first task.
+            if len(tasks) > 1:
+                worker.time(len(tasks) - 1)
+        for _ in range(rounds):
+            products += product.time(2) if product else []
+            for worker in workers:
+                for times, spent in zip(seconds[worker.subject.label], worker.time(len(tasks)), strict=True):
+                    times.append(spent)
+    return seconds, products
 
 
-def other_families(sizes=("sifa50", "sifa-s", "vita-clip")):
-    """One clip of a size of each other architecture a call, beside our PyTorch renderings."""
-    parts = [inference(size, subjects=ONE_EACH, rounds=2, calls=2, warm=0) for size in sizes]
-    rows = [row for part in parts for row in part["rows"]]
-    return {"rows": rows, "ceiling_flops": max(part["ceiling_flops"] for part in parts)}
+def larger_inference():
+    """Four clips of Tiny a call, and one of Base."""
+    return several([{"name": "tiny", "batch": 4}, {"name": "base", "batch": 1}])
+
+
+def other_families():
+    """One clip a call of a size of each other architecture, beside our PyTorch renderings."""
+    return several([{"name": size, "batch": 1} for size in ("sifa50", "sifa-s", "vita-clip")])
 
 
 def low_precision(size="tiny", batch=1, rounds=3, calls=2):
@@ -95,7 +123,8 @@ def training(size="tiny", batch=2, rounds=2, calls=2):
     rows.insert(0, row | {"peak_bytes": peer.peak_bytes})
     for subject in parse(BACKENDS):
         with contextlib.closing(Worker("training", subject, rematerialize=True, **options)) as worker:
-            seconds = worker.time(calls)
+            # Its memory is what counts.
+            seconds = worker.time(1)
         row = first | {"rematerialized": "all", "subject": subject.label, **summary(seconds)}
         row |= {"first_call_s": worker.first_call_s, "peak_bytes": worker.peak_bytes}
         rows.append(row | {"ratio": summary(peers)["median_s"] / row["median_s"]})
@@ -105,19 +134,14 @@ def training(size="tiny", batch=2, rounds=2, calls=2):
 
 
 def growth(size="tiny", shapes=SHAPES, subjects=BACKENDS, rounds=1):
-    """Seconds a token at the ends of frames, sides and batches, on each backend: so many calls after one of each shape.
-
-    The models of all shapes are in one process, and take turns.
-    """
-    rows, count = [], len(shapes)
-    for subject in parse(subjects):
-        with contextlib.closing(Worker("shapes", subject, name=size, shapes=shapes)) as worker:
-            # The first call of all was of the first shape.
-            worker.time(count - 1)
-            seconds = worker.time(rounds * count)
-        for number, shape in enumerate(shapes):
-            row = {"subject": subject.label, "model": size, **shape, "tokens": growing.tokens(shape)}
-            rows.append({**row, **summary(seconds[number::count])})
+    """Seconds a call at the ends of frames, sides and batches, on each backend: so many after one of each shape."""
+    tasks = [{"name": size, **shape} for shape in shapes]
+    seconds, _ = _in_turn(parse(subjects), tasks, rounds)
+    rows = [
+        {"subject": label, "model": size, **shape, "tokens": growing.tokens(shape), **summary(times)}
+        for label, of_shapes in seconds.items()
+        for shape, times in zip(shapes, of_shapes, strict=True)
+    ]
     return {"rows": rows}
 
 
@@ -147,8 +171,7 @@ def write_files(size, files, folder):
 
 PARTS = {
     "inference": inference,
-    "inference-4-clips": inference_of_4_clips,
-    "inference-base": inference_of_base,
+    "larger-inference": larger_inference,
     "low-precision": low_precision,
     "training": training,
     "growth": growth,

@@ -250,15 +250,14 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224, d
     return infer
 
 
-def build_shapes(subject, name, shapes):
-    """A function of whose calls each classifies clips of the next shape, and after the last of the first one again.
+def build_several(subject, tasks):
+    """A function of whose calls each is one of the next task, and after the last of the first one again.
 
     Args:
-        subject: One of ours.
-        name: A size.
-        shapes: List of dicts of `frames`, `size` and `batch`.
+        subject: Ours, or the reference.
+        tasks: List of dicts of what `build_inference` takes.
     """
-    calls = itertools.cycle([build_inference(subject, name, **shape) for shape in shapes])
+    calls = itertools.cycle([build_inference(subject, **task) for task in tasks])
     return lambda: next(calls)()
 
 

@@ -23,7 +23,7 @@ LONGER = {
     "other-families": ("inference-sifa-cpu", "inference-vita-clip-cpu"),
     "exported": ("export-cpu",),
 }
-PARTS = {"inference": ("inference", "inference-4-clips", "inference-base")}
+PARTS = {"inference": ("inference", "larger-inference")}
 SHOWN_STAGES = ("none", "stages 0 and 1", "all")
 TENSORFLOW, JAX, TORCH = "ours tensorflow graph", "ours jax", "ours torch"
 BACKENDS = {TENSORFLOW: "TensorFlow", JAX: "JAX", TORCH: "PyTorch"}
@@ -294,7 +294,13 @@ AIMS = (
         MORE,
         percent,
     ),
-    ("Base, one clip, share of the limit", _value("inference-base", "share_of_limit"), _every(0.95), MORE, percent),
+    (
+        "Base, one clip, share of the limit",
+        _value("larger-inference", "share_of_limit", size="base"),
+        _every(0.95),
+        MORE,
+        percent,
+    ),
     ("first call of Tiny, s", _value("inference", "first_call_s"), _every(5), LESS, "{:.1f}".format),
     (
         "Tiny, one clip, `mixed_bfloat16` against float32",

@@ -72,7 +72,7 @@ def be(monkeypatch, cpu, *_):
     """Run on another machine, with a part that takes its time there and one that takes twice as long."""
     told = {"cpu": cpu, "cores": 2, "python": "3.11", "versions": {"keras": "3.15.1", "torch": "2.13.0"}}
     monkeypatch.setattr(alternation, "machine", lambda: told)
-    parts = {"inference": inference_part(MACHINES[cpu]), "inference-4-clips": lambda: {"rows": []}}
+    parts = {"inference": inference_part(MACHINES[cpu]), "larger-inference": lambda: {"rows": []}}
     monkeypatch.setattr(report, "PARTS", parts)
 
 
@@ -145,7 +145,7 @@ def test_a_run_under_load_overwrites_nothing(place, monkeypatch, slow):
 def test_what_no_load_disturbed_is_kept(place, monkeypatch):
     monkeypatch.setattr(Products, "slow", (1, 1, 1.6))
     result = run()
-    assert result.exit_code == 1 and "dropped: inference-4-clips" in result.output
+    assert result.exit_code == 1 and "dropped: larger-inference" in result.output
     monkeypatch.setattr(Products, "slow", (1.0,))
     again = run()
     assert again.exit_code == 1 and "go on with --resume" in again.output
@@ -168,9 +168,9 @@ def test_an_interrupted_run_goes_on(place, monkeypatch):
     def fails():
         raise RuntimeError("ours jax failed: no message")
 
-    monkeypatch.setitem(report.PARTS, "inference-4-clips", fails)
+    monkeypatch.setitem(report.PARTS, "larger-inference", fails)
     assert isinstance(run().exception, RuntimeError)
-    monkeypatch.setitem(report.PARTS, "inference-4-clips", lambda: {"rows": []})
+    monkeypatch.setitem(report.PARTS, "larger-inference", lambda: {"rows": []})
     result = run("--resume")
     assert result.exit_code == 0 and "inference: kept" in result.output
 
@@ -182,7 +182,7 @@ def test_parts_of_other_days_stay(place, monkeypatch):
     monkeypatch.setitem(report.PARTS, "inference", inference_part(0.125))
     assert run("--only", "inference").exit_code == 0
     after = json.loads(file.read_text())["parts"]
-    assert after["inference-4-clips"] == before["inference-4-clips"]
+    assert after["larger-inference"] == before["larger-inference"]
     assert after["inference"]["rows"][1]["median_s"] == 0.125
 
 
@@ -197,4 +197,4 @@ def test_a_page_with_another_table_is_refused():
 
 
 def test_every_part_is_measured_by_a_function():
-    assert len(PARTS) == 8 and all(map(callable, PARTS.values()))
+    assert len(PARTS) == 7 and all(map(callable, PARTS.values()))
