@@ -255,10 +255,12 @@ def build_several(subject, tasks):
 
     Args:
         subject: Ours, or the reference.
-        tasks: List of dicts of what `build_inference` takes.
+        tasks: List of dicts of what `build_inference` takes. Of those that are the same one is built.
     """
-    calls = itertools.cycle([build_inference(subject, **task) for task in tasks])
-    return lambda: next(calls)()
+    different = [task for place, task in enumerate(tasks) if task not in tasks[:place]]
+    built = [build_inference(subject, **task) for task in different]
+    order = itertools.cycle([built[different.index(task)] for task in tasks])
+    return lambda: next(order)()
 
 
 def with_kept(function):

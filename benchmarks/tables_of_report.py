@@ -45,6 +45,7 @@ def tables(machines, runs):
         "low-precision": _low_precision(sources("low-precision", machines, runs)),
         "training": _training(sources("training", machines, runs)),
         "growth": _growth(sources("growth", machines, runs)),
+        "cliffs": _cliffs(runs.get("cliffs-cpu")),
         "other-families": _inference(sources("other-families", machines, runs)),
         "exported": _exported(sources("exported", machines, runs), runs["export-cpu"]["rows"]),
     }
@@ -68,6 +69,8 @@ def sources(name, machines, runs):
     """What each column of a table is of: a list of its heading and rows."""
     found = {}
     for run in LONGER[name]:
+        if run not in runs:
+            continue
         heading = longer_run_of(runs[run]["machine"])
         told = {key: value for key, value in runs[run].items() if key in ("subject", "model", "ceiling_flops")}
         found.setdefault(heading, []).extend({**told, **row} for row in runs[run]["rows"])
@@ -221,6 +224,20 @@ def _growth(columns):
         }
         found.append((heading, cells))
     return side_by_side(["microseconds a token (times the least)", "", ""], found)
+
+
+def _cliffs(run):
+    if not run:
+        return NOTHING
+    rows = [
+        [named(row["subject"]), row["threads"], f"{row['ratio']:.2f}", *(_shape(row[end]) for end in ("worst", "best"))]
+        for row in run["spreads"]
+    ]
+    return table([longer_run_of(run["machine"]), "threads", "most / least time a token", "most", "least"], rows)
+
+
+def _shape(row):
+    return f"{clips(row['batch'])} of {row['frames']} x {row['size']} x {row['size']}"
 
 
 def _exported(columns, accurate):
