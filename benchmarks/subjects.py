@@ -274,11 +274,11 @@ def with_kept(function):
     return call
 
 
-def build_exported(subject, name, folder):
+def build_exported(subject, name, written_to):
     """A function that classifies one clip by a file that `export` wrote into a folder."""
     from keras_video_focalnet.exporting.runtime import load_exported
 
-    model = load_exported(subject.path(folder, name), precision=subject.computes_in)
+    model = load_exported(subject.path(written_to, name), precision=subject.computes_in)
     clip = np.random.default_rng(0).integers(0, 256, (1, *model.input_shape)).astype("uint8")
     return lambda: model.predict(clip)
 

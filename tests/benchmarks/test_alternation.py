@@ -1,9 +1,11 @@
 """The harness of the benchmarks; what it measures is no test's business."""
 
+import inspect
+
 import click
 import pytest
 
-from benchmarks import alternation
+from benchmarks import alternation, subjects
 from benchmarks.memory import chosen_variants
 from benchmarks.subjects import CEILINGS, SUBJECTS, Subject, clip_of, heads_of, joined, parse
 
@@ -48,6 +50,12 @@ def test_logits_of_several_heads_are_joined_as_ours():
     mean = heads.softmax(-1).mean(0)
     assert torch.allclose(joined(tuple(heads)), mean.log())
     assert torch.equal(joined(heads_of(heads[0])), heads[0])
+
+
+def test_no_option_of_what_is_built_is_one_of_the_process():
+    of_the_process = set(inspect.signature(alternation.Worker).parameters) - {"subject", "options"}
+    builders = [function for name, function in vars(subjects).items() if name.startswith("build_")]
+    assert builders and not any(of_the_process & set(inspect.signature(function).parameters) for function in builders)
 
 
 def test_an_unknown_subject_is_refused():
