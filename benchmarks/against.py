@@ -33,7 +33,7 @@ def measure(kind, subject, folder, rounds, calls, **options):
     seconds, workers = ([], []), []
     try:
         for version in (folder, None):
-            workers.append(Worker(kind, subject, folder=version, **options))
+            workers.append(Worker(kind, subject, repository=version, **options))
         for _ in range(rounds):
             for worker, times in zip(workers, seconds, strict=True):
                 worker.time(1)

@@ -23,16 +23,17 @@ class Worker:
     """A running `benchmarks.worker`.
 
     Args:
-        kind: `"inference"`, `"training"` or `"ceiling"`.
+        kind: `"inference"`, `"training"`, `"ceiling"` or another of the functions `build_...` of `benchmarks.subjects`.
         subject: A `Subject`.
-        folder: Of the version of this repository that is measured; None for this one.
-        options: Arguments of the `build_...` function of that kind.
+        repository: Folder of the version of this repository that is measured; None for this one.
+        options: Arguments of the `build_...` function of that kind; and `threads`, the number of cores that the process
+            may have, by default all.
 
     Raises:
         RuntimeError: If the process ends before it answers; its last words are in the message.
     """
 
-    def __init__(self, kind, subject, folder=None, **options):
+    def __init__(self, kind, subject, repository=None, **options):
         self.subject = subject
         # Closed with the process; a pipe that nobody reads would stop a talkative library.
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -43,8 +44,8 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            cwd=folder or Path(__file__).parent.parent,
-            env={**os.environ, "PYTHONPATH": ""} if folder else None,
+            cwd=repository or Path(__file__).parent.parent,
+            env={**os.environ, "PYTHONPATH": ""} if repository else None,
         )
         self.first_call_s = self._answer()["first_call_s"]
 

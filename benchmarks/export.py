@@ -47,7 +47,7 @@ def main(size, rounds, calls, clips, accuracy_alone, name, into, files):
             return
         reports = write_once(EXPORTED, folder, size)
         tasks = [("inference", SUBJECTS[label], {"name": size, "batch": 1}) for label in BESIDE]
-        tasks += [("exported", file, {"name": size, "written_to": folder}) for file in EXPORTED.values()]
+        tasks += [("exported", file, {"name": size, "folder": folder}) for file in EXPORTED.values()]
         results = take_turns(tasks, rounds, calls)
     peer = results[PEER]["median_s"]
     rows = []

@@ -152,7 +152,7 @@ def exported(size="tiny", files=FILES, rounds=3, calls=2):
     with tempfile.TemporaryDirectory() as folder:
         reports = write_files(size, files, folder)
         tasks = [("inference", SUBJECTS[PEER], {"name": size, "batch": 1})]
-        tasks += [("exported", EXPORTED[label], {"name": size, "written_to": folder}) for label in files]
+        tasks += [("exported", EXPORTED[label], {"name": size, "folder": folder}) for label in files]
         results = turns(tasks, rounds, calls)
     rows = []
     for label, result in zip((PEER, *files), results, strict=True):

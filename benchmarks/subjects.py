@@ -250,15 +250,16 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224, d
     return infer
 
 
-def build_several(subject, tasks):
+def build_several(subject, tasks, device="cpu"):
     """A function of whose calls each is one of the next task, and after the last of the first one again.
 
     Args:
         subject: Ours, or the reference.
         tasks: List of dicts of what `build_inference` takes. Of those that are the same one is built.
+        device: `"cpu"` or `"gpu"`, of all.
     """
     different = [task for place, task in enumerate(tasks) if task not in tasks[:place]]
-    built = [build_inference(subject, **task) for task in different]
+    built = [build_inference(subject, device=device, **task) for task in different]
     order = itertools.cycle([built[different.index(task)] for task in tasks])
     return lambda: next(order)()
 
@@ -274,11 +275,11 @@ def with_kept(function):
     return call
 
 
-def build_exported(subject, name, written_to):
+def build_exported(subject, name, folder):
     """A function that classifies one clip by a file that `export` wrote into a folder."""
     from keras_video_focalnet.exporting.runtime import load_exported
 
-    model = load_exported(subject.path(written_to, name), precision=subject.computes_in)
+    model = load_exported(subject.path(folder, name), precision=subject.computes_in)
     clip = np.random.default_rng(0).integers(0, 256, (1, *model.input_shape)).astype("uint8")
     return lambda: model.predict(clip)
 

@@ -28,12 +28,19 @@ def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def narrow(threads):
+    """Let this process have so many cores, or all where None: every library makes as many threads as it has cores."""
+    if threads is not None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
 def main():
     """Serves until its input ends."""
     task = json.loads(sys.argv[1])
     os.environ["KERAS_BACKEND"] = task["framework"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.update(DEVICES[task["options"].get("device", "cpu")])
+    narrow(task["options"].pop("threads", None))
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints must not be taken for an answer
     from benchmarks import subjects
 

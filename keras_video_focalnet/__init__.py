@@ -47,6 +47,7 @@ _PUBLIC = {
     "annotate_video": "visualization.annotation",
     "count_macs": "models.macs",
     "decode_predictions": "labels.predictions",
+    "enable_compilation_cache": "models.compilation_cache",
     "evaluate_videos": "evaluation.evaluate",
     "export": "exporting.export",
     "feature_extractor": "models.features",

@@ -16,6 +16,7 @@ from keras_video_focalnet.models import clip_rules  # noqa: F401  (tells `read_c
 from keras_video_focalnet.models.arguments import REQUIRED_ARGUMENTS, constructor_arguments
 from keras_video_focalnet.models.class_names import ToldByNames
 from keras_video_focalnet.models.cloning import take_weights
+from keras_video_focalnet.models.compilation_cache import enable_as_told
 from keras_video_focalnet.models.entrances import know_layers
 from keras_video_focalnet.models.heads import TrainedByHeads
 from keras_video_focalnet.models.inputs import FRAMES, clip_shape
@@ -98,6 +99,7 @@ class VideoClassifier(ToldByNames, TrainedByHeads):
         missing = [name for name in REQUIRED_ARGUMENTS if name not in arguments]
         if missing:
             raise TypeError(f"{type(self).__name__} must take the argument {missing[0]!r}, as every classifier does.")
+        enable_as_told()
         source = keras.utils.get_source_inputs(clip)
         super().__init__(
             inputs=source[0] if len(source) == 1 else source,

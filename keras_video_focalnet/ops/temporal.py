@@ -4,6 +4,7 @@ As a 2-D convolution its window is `(k, 1)` over `(frames, tokens)`: the network
 """
 
 import functools
+import itertools
 import operator
 
 import keras
@@ -17,8 +18,9 @@ from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
 from keras_video_focalnet.ops.convolution import convolution
 from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms, tile_transforms
 
-# The transforms are products with matrices of frames by frames: with more frames they would cost more than they save.
-MOST_FRAMES = 64
+# The transforms are products with matrices of frames by frames: of many frames they would cost more than they save, so
+# a long clip is cut into segments of about as many tiles, which are four frames each.
+SEGMENT_TILES = 4
 
 
 def temporal_conv(x: Tensor, kernel: Tensor) -> Tensor:
@@ -31,8 +33,8 @@ def temporal_conv(x: Tensor, kernel: Tensor) -> Tensor:
     frames, tokens = (size if type(size) is int else None for size in x.shape[1:3])
     gradients_by_hand = frames is not None and compiled_by_xla() and on_cpu(x)
     formulations = {"convolution": _with_gradients if gradients_by_hand else convolution}
-    if window in PRODUCTS and frames is not None and tokens is not None and frames <= MOST_FRAMES:
-        winograd = {"stacked": _winograd, "unrolled": _unrolled_winograd}
+    if window in PRODUCTS and frames is not None and tokens is not None:
+        winograd = {"stacked": _winograd_in_segments, "unrolled": _unrolled_winograd}
         formulations["winograd"] = choose("winograd", winograd, "stacked")
     # With few channels the transforms take as long as they save, a GPU has units for plain products, and in half
     # precision rounding would show: see benchmarks/README.md.
@@ -67,17 +69,47 @@ def _kernel_gradient(x, kernel, upstream):
     return ops.cast(ops.expand_dims(ops.stack(taps), 1), kernel.dtype)
 
 
-@with_gradients
-def _winograd(x, kernel):
-    """Three products of matrices, none of which moves memory: into tiles, with the filter, and back.
+def _winograd_in_segments(x, kernel):
+    """Winograd's filtering of segments of frames, each of which reads half a window of its neighbours' frames too."""
+    frames, window = x.shape[1], kernel.shape[0]
+    results, half = [], window // 2
+    for first, last in segments(frames, window):
+        start, end = max(0, first - half), min(frames, last + half)
+        results.append(_winograd(first - start, end - last)(x[:, start:end], kernel))
+    return results[0] if len(results) == 1 else ops.concatenate(results, axis=1)
 
-    The backward pass keeps `x` alone and makes the tiles again, which are up to twice as large.
-    """
-    frames, tokens, filters = *x.shape[1:3], kernel.shape[-1]
-    _, _, outputs = _transforms(x, kernel)
-    products = ops.matmul(_tiles(x, kernel), _transformed_filters(x, kernel))
-    result = ops.matmul(outputs, ops.reshape(products, (-1, outputs.shape[1], tokens * filters)))
-    return ops.reshape(result, (-1, frames, tokens, filters)), keeping(_winograd_gradients, x, kernel)
+
+def segments(frames: int, window: int) -> list[tuple[int, int]]:
+    """First frame and end of each segment: as equal as whole tiles can be, so that none is left with a frame or two."""
+    outputs = PRODUCTS[window] - window + 1
+    tiles = -(-frames // outputs)
+    count = max(1, round(tiles / SEGMENT_TILES))
+    ends = [min(frames, part * tiles // count * outputs) for part in range(count + 1)]
+    return list(itertools.pairwise(ends))
+
+
+@functools.cache
+def _winograd(before, after):
+    """Winograd's filtering of frames of which so many at the start and at the end give no outputs."""
+
+    @with_gradients
+    def filtered(x, kernel):
+        """Three products of matrices, none of which moves memory: into tiles, with the filter, and back.
+
+        The backward pass keeps `x` alone and makes the tiles again, which are up to twice as large.
+        """
+        tokens, filters = x.shape[2], kernel.shape[-1]
+        transforms = _transforms(x, kernel, before, after)
+        outputs = transforms[2]
+        products = ops.matmul(_tiles(x, kernel, transforms), _transformed_filters(kernel, transforms))
+        result = ops.matmul(outputs, ops.reshape(products, (-1, outputs.shape[1], tokens * filters)))
+        result = ops.reshape(result, (-1, outputs.shape[0], tokens, filters))
+        return result, keeping(gradients, x, kernel)
+
+    def gradients(x, kernel, upstream):
+        return _winograd_gradients(x, kernel, upstream, before, after)
+
+    return filtered
 
 
 @with_gradients
@@ -96,7 +128,7 @@ def _unrolled_winograd(x, kernel):
         before = window // 2
         padded = ops.pad(x, ((0, 0), (before, tiles * outputs + before - frames), (0, 0), (0, 0)))
         padding = "valid"
-    filter_values = _transformed_filters(x, kernel)
+    filter_values = _transformed_filters(kernel, _transforms(x, kernel))
     values = []
     for product in range(products):
         taps = np.broadcast_to(b[product].reshape(products, 1, 1, 1), (products, 1, channels, 1))
@@ -116,35 +148,36 @@ def _unrolled_winograd(x, kernel):
     return result, keeping(_winograd_gradients, x, kernel)
 
 
-def _winograd_gradients(x, kernel, upstream):
+def _winograd_gradients(x, kernel, upstream, before=0, after=0):
     (_, frames, tokens, channels), (_, _, _, filters) = x.shape, kernel.shape
-    inputs, taps, outputs = map(ops.transpose, _transforms(x, kernel))
+    transforms = _transforms(x, kernel, before, after)
+    inputs, taps, outputs = map(ops.transpose, transforms)
     products = PRODUCTS[kernel.shape[0]]
-    products_gradient = ops.matmul(outputs, ops.reshape(upstream, (-1, frames, tokens * filters)))
+    products_gradient = ops.matmul(outputs, ops.reshape(upstream, (-1, outputs.shape[1], tokens * filters)))
     rows = outputs.shape[0] // products * tokens
     products_gradient = ops.reshape(products_gradient, (-1, products, rows, filters))
-    filters_gradient = ops.sum(ops.matmul(ops.swapaxes(_tiles(x, kernel), 2, 3), products_gradient), axis=0)
+    filters_gradient = ops.sum(ops.matmul(ops.swapaxes(_tiles(x, kernel, transforms), 2, 3), products_gradient), axis=0)
     kernel_gradient = ops.matmul(taps, ops.reshape(filters_gradient, (-1, channels * filters)))
-    tiles_gradient = ops.matmul(products_gradient, ops.swapaxes(_transformed_filters(x, kernel), 1, 2))
+    tiles_gradient = ops.matmul(products_gradient, ops.swapaxes(_transformed_filters(kernel, transforms), 1, 2))
     x_gradient = ops.matmul(inputs, ops.reshape(tiles_gradient, (-1, inputs.shape[1], tokens * channels)))
     return ops.reshape(x_gradient, (-1, frames, tokens, channels)), ops.reshape(kernel_gradient, kernel.shape)
 
 
-def _transforms(x, kernel):
-    return [ops.convert_to_tensor(matrix, x.dtype) for matrix in sequence_transforms(kernel.shape[0], x.shape[1])]
+def _transforms(x, kernel, before=0, after=0):
+    matrices = sequence_transforms(kernel.shape[0], x.shape[1], before, after)
+    return [ops.convert_to_tensor(matrix, x.dtype) for matrix in matrices]
 
 
-def _tiles(x, kernel):
+def _tiles(x, kernel, transforms):
     """The inputs of every tile, transformed: `(batch, products, tiles * tokens, channels)`."""
     frames, tokens, channels = x.shape[1:]
-    inputs, _, outputs = _transforms(x, kernel)
+    inputs, _, outputs = transforms
     products = PRODUCTS[kernel.shape[0]]
     tiles = ops.matmul(inputs, ops.reshape(x, (-1, frames, tokens * channels)))
     return ops.reshape(tiles, (-1, products, outputs.shape[1] // products * tokens, channels))
 
 
-def _transformed_filters(x, kernel):
+def _transformed_filters(kernel, transforms):
     """The filter of every product: `(products, channels, filters)`."""
     window, _, channels, filters = kernel.shape
-    _, taps, _ = _transforms(x, kernel)
-    return ops.reshape(ops.matmul(taps, ops.reshape(kernel, (window, -1))), (-1, channels, filters))
+    return ops.reshape(ops.matmul(transforms[1], ops.reshape(kernel, (window, -1))), (-1, channels, filters))

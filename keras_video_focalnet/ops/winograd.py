@@ -48,20 +48,24 @@ def tile_transforms(window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def sequence_transforms(window: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The transforms of an entire sequence of `length`, zero padding included, in float64.
+def sequence_transforms(
+    window: int, length: int, before: int = 0, after: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The transforms of a sequence of `length`, in float64, of which `before` places at the start and `after` at the
+    end are read but give no outputs; beyond its ends it is zero.
 
     That of inputs is `(products * tiles, length)`, with rows ordered by product, then tile; that of the filter
-    `(products, window)`; that of outputs `(length, products * tiles)`.
+    `(products, window)`; that of outputs `(length - before - after, products * tiles)`.
     """
     a, g, b = tile_transforms(window)
     outputs, products = a.shape
+    given, length = length, length - before - after
     tiles = -(-length // outputs)
-    input_transform, output_transform = np.zeros((products, tiles, length)), np.zeros((length, products, tiles))
+    input_transform, output_transform = np.zeros((products, tiles, given)), np.zeros((length, products, tiles))
     for tile in range(tiles):
-        first = tile * outputs - window // 2
-        for place in range(max(0, first), min(length, first + products)):
+        first = before + tile * outputs - window // 2
+        for place in range(max(0, first), min(given, first + products)):
             input_transform[:, tile, place] = b[:, place - first]
         rows = slice(tile * outputs, min(length, (tile + 1) * outputs))
         output_transform[rows, :, tile] = a[: rows.stop - rows.start]
-    return input_transform.reshape(products * tiles, length), g, output_transform.reshape(length, products * tiles)
+    return input_transform.reshape(products * tiles, given), g, output_transform.reshape(length, products * tiles)

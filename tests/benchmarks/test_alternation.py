@@ -1,11 +1,12 @@
 """The harness of the benchmarks; what it measures is no test's business."""
 
 import inspect
+import itertools
 
 import click
 import pytest
 
-from benchmarks import alternation, subjects
+from benchmarks import alternation, growth, subjects
 from benchmarks.memory import chosen_variants
 from benchmarks.subjects import CEILINGS, SUBJECTS, Subject, clip_of, heads_of, joined, parse
 
@@ -68,3 +69,32 @@ def test_an_unknown_variant_is_refused():
     assert chosen_variants("none, all") == {"none": False, "all": True}
     with pytest.raises(click.BadParameter, match="'most' is none of: none, stages 0 and 1, all"):
         chosen_variants("all,most")
+
+
+def test_shapes_take_turns_and_their_tokens_are_compared(monkeypatch):
+    class Worker:
+        def __init__(self, kind, subject, tasks, threads, **options):
+            assert kind == "several" and all(task["name"] == "tiny" for task in tasks)
+            # A token takes a microsecond, with one thread two; of the first shape half as much again.
+            seconds = [1e-6 * growth.tokens(shape) * (2 if threads == 1 else 1) for shape in tasks]
+            self.calls = itertools.cycle([1.5 * seconds[0], *seconds[1:]])
+            next(self.calls)
+
+        def time(self, calls):
+            return [next(self.calls) for _ in range(calls)]
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(growth, "Worker", Worker)
+    rows = growth.measure([SUBJECTS["ours jax"]], threads=(1, 2))
+    shapes = growth.shapes()
+    assert len(rows) == 2 * len(shapes) and len({growth.named(shape) for shape in shapes}) == len(shapes)
+    assert rows[0]["us_a_token"] == pytest.approx(3) and rows[-1]["us_a_token"] == pytest.approx(1)
+    for row, threads in zip(growth.spreads(rows), (1, 2), strict=True):
+        assert row["threads"] == threads and row["ratio"] == pytest.approx(1.5)
+        assert growth.named(row["worst"]) == growth.named(shapes[0])
+    assert (
+        len(growth.shapes_as_table(rows)[1]) == len(shapes)
+        and len(growth.spreads_as_table(growth.spreads(rows))[1]) == 2
+    )

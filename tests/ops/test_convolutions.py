@@ -1,12 +1,14 @@
 """Convolutions, in every formulation, against plain NumPy: values and gradients."""
 
+import itertools
 import math
 
 import keras
 import numpy as np
 import pytest
 
-from keras_video_focalnet.ops.autodiff.formulation import force
+from keras_video_focalnet.ops import temporal
+from keras_video_focalnet.ops.autodiff.formulation import force, on_cpu
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
 from keras_video_focalnet.ops.temporal import temporal_conv
 from keras_video_focalnet.ops.winograd import PRODUCTS, sequence_transforms, tile_transforms
@@ -27,7 +29,7 @@ def test_depthwise_conv2d(size, formulation):
 @pytest.mark.parametrize(
     "size,formulation", [(1, "convolution"), (3, "convolution"), (5, "convolution"), (3, "winograd"), (5, "winograd")]
 )
-@pytest.mark.parametrize("frames", [1, 2, 8, 11])
+@pytest.mark.parametrize("frames", [1, 2, 8, 11, 23])
 def test_temporal_conv(size, formulation, frames):
     rng = np.random.default_rng(size)
     x, kernel = rng.normal(size=(2, frames, 6, 4)), rng.normal(size=(size, 1, 4, 3))
@@ -55,15 +57,51 @@ def rounding_bounds(x, kernel):
     inputs, taps, outputs = map(np.abs, sequence_transforms(window, frames))
     products = PRODUCTS[window]
 
-    def gamma(n):
-        return n * 2.0**-24 / (1 - n * 2.0**-24)
-
     tiles = np.tensordot(inputs, np.abs(x[0]), 1).reshape(products, -1, *x.shape[2:])
     filters = np.tensordot(taps, np.abs(kernel[:, 0]), 1)
     sums = np.einsum("ptnc,pcf->ptnf", tiles, filters).reshape(outputs.shape[1], x.shape[2], -1)
     roundings = products + (window + 1) + channels + products
     winograd = gamma(roundings) * np.tensordot(outputs, sums, 1)[None]
-    return winograd, gamma(window * channels) * numpy_temporal(np.abs(x), np.abs(kernel))
+    return winograd, direct_bound(x, kernel)
+
+
+def direct_bound(x, kernel):
+    """Elementwise bound on the rounding errors of the direct sum."""
+    return gamma(kernel.shape[0] * kernel.shape[2]) * numpy_temporal(np.abs(x), np.abs(kernel))
+
+
+def gamma(n):
+    return n * 2.0**-24 / (1 - n * 2.0**-24)
+
+
+@pytest.mark.parametrize("channels", [191, 192])
+@pytest.mark.parametrize("window", [1, 3, 5, 7])
+@pytest.mark.parametrize("frames", [3, 4, 20, 21, 64, 65])
+def test_temporal_conv_at_the_ends_of_its_rules(frames, window, channels, monkeypatch):
+    """Where few frames, channels or another window let the direct sum run, and where a clip is cut into segments."""
+    filtered = []
+    kept = temporal._winograd
+    monkeypatch.setattr(temporal, "_winograd", lambda *ends: filtered.append(ends) or kept(*ends))
+    rng = np.random.default_rng(frames)
+    x, kernel = rng.normal(size=(1, frames, 2, channels)), rng.normal(size=(window, 1, channels, 3))
+    x, kernel = (array.astype("float32").astype("float64") for array in (x, kernel))
+    given = run(temporal_conv, x, kernel)
+    # Segments end where tiles do, so the bound of the entire sequence is theirs.
+    bounds = rounding_bounds(x, kernel) if window in PRODUCTS else (direct_bound(x, kernel),)
+    assert (np.abs(given - numpy_temporal(x, kernel)) <= np.maximum.reduce(bounds)).all()
+    runs = frames >= 4 and channels >= 192 and window in PRODUCTS and on_cpu(keras.ops.convert_to_tensor(given))
+    assert len(filtered) == ({4: 1, 20: 1, 21: 2, 64: 4, 65: 4}[frames] if runs else 0)
+
+
+@pytest.mark.parametrize("window", PRODUCTS)
+def test_segments_are_whole_tiles_of_all_frames(window):
+    outputs = PRODUCTS[window] - window + 1
+    for frames in range(1, 200):
+        parts = temporal.segments(frames, window)
+        assert parts[0][0] == 0 and parts[-1][1] == frames
+        assert all(before[1] == after[0] and before[1] % outputs == 0 for before, after in itertools.pairwise(parts))
+        assert len({-(-(end - first) // outputs) for first, end in parts}) <= 2
+        assert max(end - first for first, end in parts) <= 6 * outputs
 
 
 @pytest.mark.parametrize("window", PRODUCTS)
