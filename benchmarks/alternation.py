@@ -101,28 +101,41 @@ def take_turns(tasks, rounds, calls):
         calls: Calls a turn, after one that is not counted.
 
     Returns:
-        A dict from label to `{"median_s", "low_s", "high_s", "calls", "first_call_s", "peak_bytes"}`; low and high are
-        the quartiles.
+        A dict from label to what `turns` gives for it.
     """
-    workers, seconds = [], {}
+    results = turns(tasks, rounds, calls)
+    return {subject.label: result for (_, subject, _), result in zip(tasks, results, strict=True)}
+
+
+def turns(tasks, rounds, calls, warm=1):
+    """Times tasks in turn, round after round; one subject may be among them with several options.
+
+    Args:
+        tasks: As of `take_turns`.
+        rounds: How often each has its turn.
+        calls: Calls a turn that count.
+        warm: Calls before them that do not.
+
+    Returns:
+        A list, in the order of the tasks, of `{"median_s", "low_s", "high_s", "calls", "first_call_s", "peak_bytes"}`;
+        low and high are the quartiles.
+    """
+    workers, seconds = [], [[] for _ in tasks]
     try:
         for kind, subject, options in tasks:
             workers.append(Worker(kind, subject, **options))
         for _ in range(rounds):
-            for worker in workers:
-                worker.time(1)
-                seconds.setdefault(worker.subject.label, []).extend(worker.time(calls))
+            for worker, times in zip(workers, seconds, strict=True):
+                if warm:
+                    worker.time(warm)
+                times.extend(worker.time(calls))
     finally:
         for worker in workers:
             worker.close()
-    return {
-        worker.subject.label: {
-            **summary(seconds[worker.subject.label]),
-            "first_call_s": worker.first_call_s,
-            "peak_bytes": worker.peak_bytes,
-        }
-        for worker in workers
-    }
+    return [
+        {**summary(times), "first_call_s": worker.first_call_s, "peak_bytes": worker.peak_bytes}
+        for worker, times in zip(workers, seconds, strict=True)
+    ]
 
 
 def summary(seconds):

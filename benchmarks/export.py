@@ -6,6 +6,7 @@ which they do not depend; the accuracy is that of Nano with the camera-motion we
 never trained on. `--accuracy` measures that alone, Keras's own low precisions included.
 """
 
+import json
 import os
 import pathlib
 import tempfile
@@ -31,15 +32,20 @@ BESIDE = (PEER, "reference compile", "ours tensorflow graph", "ours tensorflow x
 @click.option("--clips", default=1800, show_default=True, help="Clips to measure accuracy on; 0 leaves it out.")
 @click.option("--accuracy", "accuracy_alone", is_flag=True, help="Measure accuracy alone.")
 @click.option("--name", default="export", show_default=True, help="Of the file of results.")
-def main(size, rounds, calls, clips, accuracy_alone, name):
+@click.option("--into", help="Write the files to this folder, print what `export` reports as JSON, measure nothing.")
+@click.option("--files", default=",".join(EXPORTED), help="With --into: which, by name; all by default.")
+def main(size, rounds, calls, clips, accuracy_alone, name, into, files):
     """Prints a table and writes `results/export-cpu.json`."""
+    if into:
+        click.echo(json.dumps(write_once(split(files), into, size)))
+        return
     with tempfile.TemporaryDirectory() as folder:
         accuracy = accuracies(folder, clips) if clips else {}
         click.echo(table(["", "accuracy on camera motion"], [[label, percent(of)] for label, of in accuracy.items()]))
         if accuracy_alone:
             write(f"{name}-accuracy", "cpu", [{"subject": label, "accuracy": of} for label, of in accuracy.items()])
             return
-        reports = {file.label: write_file(file, folder, size, weights=None) for file in EXPORTED.values()}
+        reports = write_once(EXPORTED, folder, size)
         tasks = [("inference", SUBJECTS[label], {"name": size, "batch": 1}) for label in BESIDE]
         tasks += [("exported", file, {"name": size, "folder": folder}) for file in EXPORTED.values()]
         results = take_turns(tasks, rounds, calls)
@@ -48,12 +54,33 @@ def main(size, rounds, calls, clips, accuracy_alone, name):
     for label, result in results.items():
         row = {"size": size, "subject": label, **result, "ratio": peer / result["median_s"]}
         if label in reports:
-            own = EXPORTED[label].format == "openvino" and EXPORTED[label].computes_in != "float32"
-            difference = reports[label]["own_precision_difference" if own else "difference"]
-            row |= {"bytes": reports[label]["bytes"], "difference": difference}
+            row |= reports[label]
         rows.append(row | ({"accuracy": accuracy[label]} if label in accuracy else {}))
     write(name, "cpu", rows, accuracy=accuracy)
     click.echo(table(*as_table(rows)))
+
+
+def split(labels):
+    """The labels of files of a comma-separated list; some have commas of their own."""
+    chosen = [label for label in EXPORTED if f",{label}," in f",{labels},"]
+    if not chosen:
+        raise click.BadParameter(f"{labels!r} has none of: {'; '.join(EXPORTED)}.", param_hint="--files")
+    return chosen
+
+
+def write_once(labels, folder, name):
+    """Export a size with random weights, each file once; size and error by label."""
+    reports = {}
+    for label in labels:
+        path = EXPORTED[label].path(folder, name)
+        reports[path] = reports.get(path) or write_file(EXPORTED[label], folder, name, weights=None)
+    return {label: differences(label, reports[EXPORTED[label].path(folder, name)]) for label in labels}
+
+
+def differences(label, report):
+    """Of what `export` reports, the size of a file, and by how much its logits are off as it is run here."""
+    own = EXPORTED[label].format == "openvino" and EXPORTED[label].computes_in != "float32"
+    return {"bytes": report["bytes"], "difference": report["own_precision_difference" if own else "difference"]}
 
 
 def write_file(file, folder, name, weights):

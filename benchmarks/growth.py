@@ -88,7 +88,8 @@ def measure(subjects, model="tiny", threads=(1, 2), calls=3, device="cpu", clips
     """
     clips, rows = clips or shapes(), []
     for subject, count in itertools.product(subjects, threads):
-        worker = Worker("shapes", subject, name=model, device=device, shapes=clips, threads=count)
+        tasks = [{"name": model, **clip} for clip in clips]
+        worker = Worker("several", subject, tasks=tasks, device=device, threads=count)
         try:
             # The first call was the first shape's.
             worker.time(2 * len(clips) - 1)

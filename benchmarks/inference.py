@@ -26,7 +26,7 @@ PEER = "reference eager"
 def main(sizes, batches, subjects, rounds, calls, device, name):
     """Prints a table and writes `results/inference-DEVICE.json`."""
     ceilings = alternate("ceiling", list(CEILINGS.values()), rounds, calls, device=device)
-    ceiling = max(2 * 4096**3 / row["median_s"] for row in ceilings.values())
+    ceiling = speed_of_products(ceilings.values())
     click.echo(f"a large matrix product runs at {ceiling / 1e9:.0f} GFLOP/s\n")
     chosen = parse(subjects)
     rows = []
@@ -34,16 +34,35 @@ def main(sizes, batches, subjects, rounds, calls, device, name):
         here = [subject for subject in chosen if size in subject.sizes((size,))]
         for batch in map(int, batches.split(",")):
             results = alternate("inference", here, rounds, calls, name=size, batch=batch, device=device)
-            peer = results.get(PEER, {}).get("median_s")
-            for subject in here:
-                row = {"size": size, "batch": batch, "subject": subject.label, **results[subject.label]}
-                if peer:
-                    row["ratio"] = peer / row["median_s"]
-                if subject.architecture == "registered":
-                    row["share_of_limit"] = 2e9 * GMACS[size] * batch / ceiling / row["median_s"]
-                rows.append(row)
+            rows += rows_of(size, batch, here, results, ceiling)
             click.echo(table(*as_table(rows[len(rows) - len(here) :])))
             write(name, device, rows, ceiling_flops=ceiling)  # each time: what comes next may fail
+
+
+def speed_of_products(ceilings):
+    """Operations a second of the fastest of the measured matrix products."""
+    return max(2 * 4096**3 / result["median_s"] for result in ceilings)
+
+
+def rows_of(size, batch, subjects, results, ceiling):
+    """Rows of results, with the ratio to the peer and the share of the limit.
+
+    Args:
+        size: As `tiny`.
+        batch: Clips a call.
+        subjects: List of `Subject`.
+        results: Dict from label to what was measured.
+        ceiling: Operations a second of a large matrix product.
+    """
+    rows, peer = [], results.get(PEER, {}).get("median_s")
+    for subject in subjects:
+        row = {"size": size, "batch": batch, "subject": subject.label, **results[subject.label]}
+        if peer:
+            row["ratio"] = peer / row["median_s"]
+        if subject.architecture == "registered" and size in GMACS:
+            row["share_of_limit"] = 2e9 * GMACS[size] * batch / ceiling / row["median_s"]
+        rows.append(row)
+    return rows
 
 
 def as_table(rows):

@@ -213,8 +213,8 @@ class _Logits:
         return self
 
 
-def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
-    """A function that classifies one batch of clips and gives the logits as NumPy."""
+def build_inference(subject, name, batch, device="cpu", frames=None, size=224, dtype=None):
+    """A function that classifies one batch of clips and gives the logits as NumPy; ours in a dtype policy."""
     clip = clip_of(subject, name, batch, frames, size)
     if not subject.is_ours:
         return _peer_inference(peer_model(subject, name).eval(), clip, subject.mode, device)
@@ -223,7 +223,8 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
     from keras_video_focalnet.models.kept import refresh_kept
     from keras_video_focalnet.ops.autodiff.compilation import compiler_options
 
-    model = our_model(name, clip.shape[1], size, dtype="mixed_bfloat16" if device == "gpu" else None)
+    dtype = dtype or ("mixed_bfloat16" if device == "gpu" else None)
+    model = our_model(name, clip.shape[1], size, dtype=dtype)
     # What is computed of weights alone is computed once, as `predict` does it.
     refresh_kept(model)
     call = with_kept(model)
@@ -251,12 +252,18 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
     return infer
 
 
-def build_shapes(subject, name, shapes, device="cpu"):
-    """A function that classifies, call by call, a batch of the next of `shapes`, dicts of what `build_inference` takes,
-    and after the last one of the first again.
+def build_several(subject, tasks, device="cpu"):
+    """A function of whose calls each is one of the next task, and after the last of the first one again.
+
+    Args:
+        subject: Ours, or the reference.
+        tasks: List of dicts of what `build_inference` takes. Of those that are the same one is built.
+        device: `"cpu"` or `"gpu"`, of all.
     """
-    calls = itertools.cycle([build_inference(subject, name, device=device, **shape) for shape in shapes])
-    return lambda: next(calls)()
+    different = [task for place, task in enumerate(tasks) if task not in tasks[:place]]
+    built = [build_inference(subject, device=device, **task) for task in different]
+    order = itertools.cycle([built[different.index(task)] for task in tasks])
+    return lambda: next(order)()
 
 
 def with_kept(function):

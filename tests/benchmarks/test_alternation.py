@@ -1,11 +1,12 @@
 """The harness of the benchmarks; what it measures is no test's business."""
 
+import inspect
 import itertools
 
 import click
 import pytest
 
-from benchmarks import alternation, growth
+from benchmarks import alternation, growth, subjects
 from benchmarks.memory import chosen_variants
 from benchmarks.subjects import CEILINGS, SUBJECTS, Subject, clip_of, heads_of, joined, parse
 
@@ -52,6 +53,12 @@ def test_logits_of_several_heads_are_joined_as_ours():
     assert torch.equal(joined(heads_of(heads[0])), heads[0])
 
 
+def test_no_option_of_what_is_built_is_one_of_the_process():
+    of_the_process = set(inspect.signature(alternation.Worker).parameters) - {"subject", "options"}
+    builders = [function for name, function in vars(subjects).items() if name.startswith("build_")]
+    assert builders and not any(of_the_process & set(inspect.signature(function).parameters) for function in builders)
+
+
 def test_an_unknown_subject_is_refused():
     assert [subject.label for subject in parse("ours jax,ours torch")] == ["ours jax", "ours torch"]
     with pytest.raises(click.BadParameter, match="there is no subject 'ours cray'"):
@@ -66,10 +73,10 @@ def test_an_unknown_variant_is_refused():
 
 def test_shapes_take_turns_and_their_tokens_are_compared(monkeypatch):
     class Worker:
-        def __init__(self, kind, subject, shapes, threads, **options):
-            assert kind == "shapes"
+        def __init__(self, kind, subject, tasks, threads, **options):
+            assert kind == "several" and all(task["name"] == "tiny" for task in tasks)
             # A token takes a microsecond, with one thread two; of the first shape half as much again.
-            seconds = [1e-6 * growth.tokens(shape) * (2 if threads == 1 else 1) for shape in shapes]
+            seconds = [1e-6 * growth.tokens(shape) * (2 if threads == 1 else 1) for shape in tasks]
             self.calls = itertools.cycle([1.5 * seconds[0], *seconds[1:]])
             next(self.calls)
 
