@@ -9,12 +9,14 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.gelu import ACTIVATIONS, activation
 from keras_video_focalnet.ops.linear import linear, linears
 from keras_video_focalnet.utils.checks import check_choice
 
 
 @saved_as("Dense")
+@widening
 class FusedDense(keras.layers.Dense):
     """Keras's dense layer, called `Dense` in files (see `saved_as`), with the bias added in the same pass.
 
