@@ -70,9 +70,17 @@ def _onednn_runs(x):
     import torch
 
     recorded = torch.is_grad_enabled() or compiled_by_torch(x) or torch.jit.is_tracing()
-    plain = type(x) in (torch.Tensor, torch.nn.Parameter) and x.dtype == torch.float32 and on_cpu(x)
+    plain = type(x) in (torch.Tensor, torch.nn.Parameter) and _onednn_takes(x.dtype) and on_cpu(x)
     allowed = torch.backends.mkldnn.enabled and not half_precision_by_context(x)
     return plain and allowed and not recorded and _onednn_operation() is not None
+
+
+def _onednn_takes(dtype):
+    """Whether oneDNN multiplies tensors of a dtype on this processor."""
+    import torch
+
+    # PyTorch has no public name for it.
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _onednn(x, weights, activate):
