@@ -30,6 +30,8 @@ class Subject:
         is_ours: Whether it is this package.
         mode: How it runs: `"graph"`, `"xla"`, `"eager"` or `"compile"`.
         frames: Frames of its clips; None: as many as the size takes by default.
+        dtype: Policy of ours; None: float32 on a CPU, `"mixed_bfloat16"` on a GPU.
+        half_products: How ours computes half precision, as `force` takes it; None: as the rule says.
     """
 
     label: str
@@ -38,6 +40,8 @@ class Subject:
     is_ours: bool = False
     mode: str = "eager"
     frames: int | None = None
+    dtype: str | None = None
+    half_products: str | None = None
 
     def sizes(self, sizes):
         """The sizes of `sizes` that it has: all of ours, one of a peer's."""
@@ -62,6 +66,18 @@ SUBJECTS = {
         Subject("ViViT-B 32x224", "torch", "vivit", frames=32),
     )
 }
+
+
+def _in_low_precision():
+    """Ours on each backend in float32, and in bfloat16 by the rule, natively and widened to float32."""
+    for label in ("ours tensorflow graph", "ours jax", "ours torch"):
+        yield SUBJECTS[label]
+        for products in (None, "native", "widened"):
+            name = f"{label}, bfloat16, {products or 'by rule'}"
+            yield dataclasses.replace(SUBJECTS[label], label=name, dtype="mixed_bfloat16", half_products=products)
+
+
+LOW_PRECISION = {subject.label: subject for subject in _in_low_precision()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,11 +236,14 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
     import keras
 
     from keras_video_focalnet.models.kept import refresh_kept
+    from keras_video_focalnet.ops.autodiff.formulation import force
 
-    model = our_model(name, clip.shape[1], size, dtype="mixed_bfloat16" if device == "gpu" else None)
+    dtype = subject.dtype or ("mixed_bfloat16" if device == "gpu" else None)
+    model = our_model(name, clip.shape[1], size, dtype=dtype)
     # What is computed of weights alone is computed once, as `predict` does it.
     refresh_kept(model)
-    call = with_kept(model)
+    choices = {"half_products": subject.half_products} if subject.half_products else {}
+    call = with_kept(model, **choices)
     if subject.framework == "tensorflow":
         import tensorflow as tf
 
@@ -234,7 +253,7 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
         import jax
 
         weights = [[v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
-        forward = jax.jit(with_kept(lambda *arguments: model.stateless_call(*arguments)[0]))
+        forward = jax.jit(with_kept(lambda *arguments: model.stateless_call(*arguments)[0], **choices))
         tensor = jax.numpy.asarray(clip)
         return lambda: np.asarray(forward(*weights, tensor))
     import torch
@@ -242,18 +261,18 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224):
     tensor = keras.ops.convert_to_tensor(clip)
 
     def infer():
-        with torch.inference_mode():
+        with torch.inference_mode(), force(**choices):
             return keras.ops.convert_to_numpy(model(tensor, training=False))
 
     return infer
 
 
-def with_kept(function):
-    """A function that reads what layers keep, when it is traced."""
+def with_kept(function, **choices):
+    """A function that reads what layers keep, when it is traced, and computes in the given formulations."""
     from keras_video_focalnet.ops.autodiff.formulation import force
 
     def call(*arguments):
-        with force(kept_features="stored"):
+        with force(kept_features="stored", **choices):
             return function(*arguments)
 
     return call
