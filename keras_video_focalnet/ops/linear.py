@@ -23,6 +23,8 @@ def linears(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activate: bool 
     """Several `linear` of the same `x`, by pairs of a kernel and a bias whose numbers of units may differ."""
     x = ops.convert_to_tensor(x)
     formulations = {"unflattened": _unflattened, "library": _library}
+    if keras.backend.backend() == "tensorflow":
+        formulations["rows"] = _rows
     # OneDNN has no such activation, and is no faster without.
     if keras.backend.backend() == "torch" and activate != "quick_gelu" and _onednn_runs(x):
         formulations["onednn"] = _onednn
@@ -31,6 +33,19 @@ def linears(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activate: bool 
 
 def _library(x, weights, activate):
     return [activation(_product(x, kernel, bias), activate) for kernel, bias in weights]
+
+
+def _rows(x, weights, activate):
+    """The activation stands before rows get their shape back: so TensorFlow's graph optimizer makes one operation of
+    product, bias and GELU.
+    """
+    import tensorflow as tf
+
+    rows, results = ops.reshape(x, (-1, x.shape[-1])), []
+    for kernel, bias in weights:
+        product = tf.nn.bias_add(tf.matmul(rows, ops.convert_to_tensor(kernel)), bias)
+        results.append(ops.reshape(activation(product, activate), (*ops.shape(x)[:-1], kernel.shape[-1])))
+    return results
 
 
 def _unflattened(x, weights, activate):
