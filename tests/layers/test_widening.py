@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
+from examples.camera_motion.train import unseen_photograph_clips
 from keras_video_focalnet.layers import FocalBlock, FusedDense
-from keras_video_focalnet.models.video_focalnet.model import VideoFocalNet
+from keras_video_focalnet.models.video_focalnet.model import VideoFocalNet, VideoFocalNetNano
 from keras_video_focalnet.ops import half_precision
 from keras_video_focalnet.ops.autodiff.formulation import force
 from tests.golden import expected
@@ -177,3 +178,17 @@ def test_golden_logits_in_half_precision(products, bound):
         given = compiled(model, MODES[-1])(keras.ops.convert_to_tensor(data["input"]))
     error = np.abs(to_numpy(given) - data["logits"]).max() / np.abs(data["logits"]).max()
     assert error < bound
+
+
+@pytest.mark.parametrize("products", ["native", "widened"])
+def test_real_clips_are_classified_alike(products):
+    """By the weights that ship. A score that is off by less than a tenth cannot tip a class that is clear."""
+    clips, _ = unseen_photograph_clips(18, seed=3)
+    exact = VideoFocalNetNano(weights="camera_motion").predict(clips, verbose=0)
+    with force(half_products=products):
+        given = VideoFocalNetNano(weights="camera_motion", dtype="mixed_bfloat16").predict(clips, verbose=0)
+    assert np.abs(given - exact).max() < 0.1
+    first, second = np.sort(exact, axis=-1)[:, [-1, -2]].T
+    clear = first - second > 0.2
+    assert clear.sum() > 9
+    np.testing.assert_array_equal(given.argmax(-1)[clear], exact.argmax(-1)[clear])
