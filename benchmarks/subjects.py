@@ -31,6 +31,8 @@ class Subject:
         is_ours: Whether it is this package.
         mode: How it runs: `"graph"`, `"xla"`, `"eager"` or `"compile"`.
         frames: Frames of its clips; None: as many as the size takes by default.
+        dtype: Policy of ours; None: float32 on a CPU, `"mixed_bfloat16"` on a GPU.
+        half_products: How ours computes half precision, as `force` takes it; None: as the rule says.
     """
 
     label: str
@@ -39,6 +41,8 @@ class Subject:
     is_ours: bool = False
     mode: str = "eager"
     frames: int | None = None
+    dtype: str | None = None
+    half_products: str | None = None
 
     def sizes(self, sizes):
         """The sizes of `sizes` that it has: all of ours, one of a peer's."""
@@ -63,6 +67,18 @@ SUBJECTS = {
         Subject("ViViT-B 32x224", "torch", "vivit", frames=32),
     )
 }
+
+
+def _in_low_precision():
+    """Ours on each backend in float32, and in bfloat16 by the rule, natively and widened to float32."""
+    for label in ("ours tensorflow graph", "ours jax", "ours torch"):
+        yield SUBJECTS[label]
+        for products in (None, "native", "widened"):
+            name = f"{label}, bfloat16, {products or 'by rule'}"
+            yield dataclasses.replace(SUBJECTS[label], label=name, dtype="mixed_bfloat16", half_products=products)
+
+
+LOW_PRECISION = {subject.label: subject for subject in _in_low_precision()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,12 +238,14 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224, d
 
     from keras_video_focalnet.models.kept import refresh_kept
     from keras_video_focalnet.ops.autodiff.compilation import compiler_options
+    from keras_video_focalnet.ops.autodiff.formulation import force
 
-    dtype = dtype or ("mixed_bfloat16" if device == "gpu" else None)
+    dtype = dtype or subject.dtype or ("mixed_bfloat16" if device == "gpu" else None)
     model = our_model(name, clip.shape[1], size, dtype=dtype)
     # What is computed of weights alone is computed once, as `predict` does it.
     refresh_kept(model)
-    call = with_kept(model)
+    choices = {"half_products": subject.half_products} if subject.half_products else {}
+    call = with_kept(model, **choices)
     if subject.framework == "tensorflow":
         import tensorflow as tf
 
@@ -238,7 +256,8 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224, d
 
         weights = [[v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
         options = dict(compiler_options(training=False))  # as `predict` compiles it
-        forward = jax.jit(with_kept(lambda *a: model.stateless_call(*a)[0]), compiler_options=options)
+        forward = with_kept(lambda *arguments: model.stateless_call(*arguments)[0], **choices)
+        forward = jax.jit(forward, compiler_options=options)
         tensor = jax.numpy.asarray(clip)
         return lambda: np.asarray(forward(*weights, tensor))
     import torch
@@ -246,7 +265,7 @@ def build_inference(subject, name, batch, device="cpu", frames=None, size=224, d
     tensor = keras.ops.convert_to_tensor(clip)
 
     def infer():
-        with torch.inference_mode():
+        with torch.inference_mode(), force(**choices):
             return keras.ops.convert_to_numpy(model(tensor, training=False))
 
     return infer
@@ -266,12 +285,12 @@ def build_several(subject, tasks, device="cpu"):
     return lambda: next(order)()
 
 
-def with_kept(function):
-    """A function that reads what layers keep, when it is traced."""
+def with_kept(function, **choices):
+    """A function that reads what layers keep, when it is traced, and computes in the given formulations."""
     from keras_video_focalnet.ops.autodiff.formulation import force
 
     def call(*arguments):
-        with force(kept_features="stored"):
+        with force(kept_features="stored", **choices):
             return function(*arguments)
 
     return call

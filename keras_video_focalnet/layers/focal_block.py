@@ -26,6 +26,7 @@ from keras_video_focalnet.layers.replayable_dropout import ReplayableDropout
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.stochastic_depth import StochasticDepth
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 from keras_video_focalnet.ops.autodiff.rematerialization import rematerialized
 from keras_video_focalnet.ops.mlp import mlp
@@ -71,6 +72,7 @@ def _add(shortcut, branch):
 
 @saved_as("FocalBlock")
 @renamed_arguments(RENAMED, attributes=False)
+@widening
 class FocalBlock(keras.layers.Layer):
     """Spatio-temporal focal modulation and then an MLP, each behind a layer norm and beside a shortcut.
 

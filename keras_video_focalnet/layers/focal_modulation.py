@@ -14,6 +14,7 @@ from keras_video_focalnet.layers.quantization import quantize_layers, quantized_
 from keras_video_focalnet.layers.replayable_dropout import ReplayableDropout
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.autodiff.formulation import choose
 from keras_video_focalnet.ops.autodiff.fusion import region_pays, xla_region
 from keras_video_focalnet.ops.depthwise import depthwise_conv2d
@@ -55,6 +56,7 @@ def with_named_fusion(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @saved_as("SpatioTemporalFocalModulation")
 @renamed_arguments(RENAMED, attributes=False)
+@widening
 class SpatioTemporalFocalModulation(keras.layers.Layer):
     """Modulates every token by the context around it, in space and in time (Video-FocalNet paper, Eq. 4-9).
 

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.autodiff.formulation import half_precision_by_context
 from keras_video_focalnet.ops.gelu import ACTIVATIONS, activation
 from keras_video_focalnet.ops.linear import linear, linears
@@ -16,6 +17,7 @@ from keras_video_focalnet.utils.checks import check_choice
 
 
 @saved_as("Dense")
+@widening
 class FusedDense(keras.layers.Dense):
     """Keras's dense layer, called `Dense` in files (see `saved_as`), with the bias added in the same pass.
 

@@ -6,12 +6,14 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.layer_norm import layer_norm
 
 _FIXED = ("axis", "center", "scale", "rms_scaling")
 
 
 @saved_as("LayerNormalization")
+@widening
 class FusedLayerNormalization(keras.layers.LayerNormalization):
     """Keras's layer normalization over the last axis with scale and shift, in fewer passes over memory.
 

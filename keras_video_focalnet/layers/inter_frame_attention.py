@@ -9,11 +9,13 @@ from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.inter_frame_attention import inter_frame_attention
 from keras_video_focalnet.utils.checks import check_integer, check_size, fail
 
 
 @saved_as("InterFrameAttention")
+@widening
 class InterFrameAttention(keras.layers.Layer):
     """Lets every place of a frame attend to a window of the next frame (SIFA, Long et al., CVPR 2022).
 

@@ -6,9 +6,11 @@ from typing import Any
 import keras
 
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 
 
 @saved_as("LayerScale")
+@widening
 class LayerScale(keras.layers.Layer):
     """Multiplies each channel by a learned factor that starts small (Touvron et al. 2021, Eq. 4).
 

@@ -11,10 +11,12 @@ from keras_video_focalnet.layers import initializers
 from keras_video_focalnet.layers.fused_layer_normalization import FusedLayerNormalization
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens, check_tubelets
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.utils.checks import check_integer, check_size
 
 
 @saved_as("PatchEmbedding")
+@widening
 class PatchEmbedding(keras.layers.Layer):
     """Projects patches of every frame to tokens, then normalizes them (Video-FocalNet paper, section 3.2).
 

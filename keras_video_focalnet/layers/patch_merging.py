@@ -11,10 +11,12 @@ from keras_video_focalnet.layers.fused_layer_normalization import FusedLayerNorm
 from keras_video_focalnet.layers.initializers import NumpyFanInUniform
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.utils.checks import check_size
 
 
 @saved_as("PatchMerging")
+@widening
 class PatchMerging(keras.layers.Layer):
     """Makes one token of each square of two by two, with twice the channels (Swin Transformer, Liu et al. 2021).
 

@@ -10,10 +10,12 @@ from keras import ops
 
 from keras_video_focalnet.layers.initializers import NumpyNormal
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.utils.checks import check_integer, fail
 
 
 @saved_as("RelativePositionBias")
+@widening
 class RelativePositionBias(keras.layers.Layer):
     """Gives a learned number for each head and each relative position of two tokens of a window (Liu et al. 2021).
 

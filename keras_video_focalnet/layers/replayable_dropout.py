@@ -7,10 +7,12 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.utils.checks import check_number
 
 
 @saved_as("Dropout")
+@widening
 class ReplayableDropout(keras.layers.Dropout):
     """Keras's dropout, which can be given what to keep, so that a rematerialized block does not draw it twice.
 

@@ -7,10 +7,12 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.utils.checks import check_choice, check_number
 
 
 @saved_as("StochasticDepth")
+@widening
 class StochasticDepth(keras.layers.Layer):
     """Sets a residual branch to zero at random in training, and scales up what is kept (Huang et al. 2016).
 

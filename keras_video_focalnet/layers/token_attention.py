@@ -13,6 +13,7 @@ from keras_video_focalnet.layers.held import held_unless
 from keras_video_focalnet.layers.initializers import NumpyFanInUniform, xavier_uniform
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.attention import attention
 from keras_video_focalnet.utils.checks import check_choice, check_integer, fail
 
@@ -21,6 +22,7 @@ UNSEEN = -1e30
 
 
 @saved_as("TokenAttention")
+@widening
 class TokenAttention(keras.layers.Layer):
     """Lets the tokens of each row attend to each other, and perhaps to further keys and values.
 

@@ -6,12 +6,14 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.batch_norm import batch_norm, batch_norm_in_training
 
 _FIXED = ("axis", "center", "scale", "renorm", "synchronized")
 
 
 @saved_as("BatchNormalization")
+@widening
 class UnbiasedBatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch normalization over the last axis, whose moving variance is that which PyTorch keeps.
 

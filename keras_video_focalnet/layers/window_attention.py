@@ -14,6 +14,7 @@ from keras_video_focalnet.layers.quantization import quantize_layers, quantized_
 from keras_video_focalnet.layers.relative_position_bias import RelativePositionBias
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.attention import attention
 from keras_video_focalnet.utils.checks import check_integer, check_size, fail
 
@@ -22,6 +23,7 @@ APART = -100.0
 
 
 @saved_as("WindowAttention")
+@widening
 class WindowAttention(keras.layers.Layer):
     """Lets the tokens of each window of a frame attend to each other, with a bias for their relative position.
 

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.ops import Tensor
-from keras_video_focalnet.ops.autodiff.formulation import choose
+from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_torch, on_cpu
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 from keras_video_focalnet.ops.autodiff.gradients import keeping, with_gradients
 
@@ -15,12 +15,21 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
     """
     x, gamma, beta = map(ops.convert_to_tensor, (x, gamma, beta))
     dtype = keras.backend.standardize_dtype(x.dtype)
-    exact = keras.backend.result_type(dtype, "float32")
+    exact = dtype if _sums_in_float32(x) else keras.backend.result_type(dtype, "float32")
     x, gamma, beta = (ops.cast(tensor, exact) for tensor in (x, gamma, beta))
     formulations = {"library": _library} if keras.backend.backend() == "torch" else {"rsqrt": _with_gradients}
     default = next(iter(formulations))
     normalize = choose("layer_norm", {**formulations, "quotient": _quotient}, default)
     return ops.cast(normalize(x, gamma, beta, epsilon), dtype)
+
+
+def _sums_in_float32(x):
+    """Whether the library computes in float32 what comes in half precision; of its gradients nothing is assumed."""
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    return on_cpu(x) and not torch.is_grad_enabled() and not compiled_by_torch(x)
 
 
 def _library(x, gamma, beta, epsilon):

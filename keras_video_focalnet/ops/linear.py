@@ -30,6 +30,8 @@ def linears(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activate: bool 
     """Several `linear` of the same `x`, by pairs of a kernel and a bias whose numbers of units may differ."""
     x = ops.convert_to_tensor(x)
     formulations = {"unflattened": _unflattened, "library": _library}
+    if keras.backend.backend() == "tensorflow":
+        formulations["rows"] = _rows
     # OneDNN has no such activation, and is no faster without.
     if keras.backend.backend() == "torch" and activate != "quick_gelu" and _onednn_runs(x):
         formulations["onednn"] = _onednn
@@ -38,6 +40,19 @@ def linears(x: Tensor, weights: Sequence[tuple[Tensor, Tensor]], activate: bool 
 
 def _library(x, weights, activate):
     return [activation(_product(x, kernel, bias), activate) for kernel, bias in weights]
+
+
+def _rows(x, weights, activate):
+    """The activation stands before rows get their shape back: so TensorFlow's graph optimizer makes one operation of
+    product, bias and GELU.
+    """
+    import tensorflow as tf
+
+    rows, results = ops.reshape(x, (-1, x.shape[-1])), []
+    for kernel, bias in weights:
+        product = tf.nn.bias_add(tf.matmul(rows, ops.convert_to_tensor(kernel)), bias)
+        results.append(ops.reshape(activation(product, activate), (*ops.shape(x)[:-1], kernel.shape[-1])))
+    return results
 
 
 def _unflattened(x, weights, activate):
@@ -107,9 +122,17 @@ def _onednn_runs(x):
     import torch
 
     recorded = torch.is_grad_enabled() or compiled_by_torch(x) or torch.jit.is_tracing()
-    plain = type(x) in (torch.Tensor, torch.nn.Parameter) and x.dtype == torch.float32 and on_cpu(x)
+    plain = type(x) in (torch.Tensor, torch.nn.Parameter) and _onednn_takes(x.dtype) and on_cpu(x)
     allowed = torch.backends.mkldnn.enabled and not half_precision_by_context(x)
     return plain and allowed and not recorded and _onednn_operation() is not None
+
+
+def _onednn_takes(dtype):
+    """Whether oneDNN multiplies tensors of a dtype on this processor."""
+    import torch
+
+    # PyTorch has no public name for it.
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _onednn(x, weights, activate):

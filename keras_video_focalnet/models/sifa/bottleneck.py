@@ -12,6 +12,7 @@ from keras_video_focalnet.layers.initializers import NumpyFanInUniform, NumpyFan
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens, check_tubelets
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.convolution import convolution, pointwise
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_size
 
@@ -24,6 +25,7 @@ PLAIN, CONTEXT, ATTENTION = "plain", "context", "attention"
 
 
 @saved_as("TubeletStem")
+@widening
 class TubeletStem(keras.layers.Layer):
     """Merges frames and shrinks them: a convolution over tubelets, a batch normalization, a ReLU and a maximum.
 
@@ -95,6 +97,7 @@ class TubeletStem(keras.layers.Layer):
 
 
 @saved_as("SIFABottleneck")
+@widening
 class SIFABottleneck(keras.layers.Layer):
     """A bottleneck of convolutions on every frame, which may add the context of the clip or attend to the next frame.
 

@@ -18,11 +18,13 @@ from keras_video_focalnet.layers.initializers import NumpyFanInUniform
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_called_on, check_tokens
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.ops.temporal import temporal_conv
 from keras_video_focalnet.utils.checks import check_size, hidden_units
 
 
 @saved_as("SIFATransformerBlock")
+@widening
 class SIFATransformerBlock(keras.layers.Layer):
     """Window attention, a look at other frames, and an MLP, each added to its input.
 

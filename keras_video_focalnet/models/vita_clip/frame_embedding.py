@@ -13,10 +13,12 @@ from keras_video_focalnet.layers.held import held_unless
 from keras_video_focalnet.layers.initializers import NumpyNormal, NumpyUniform
 from keras_video_focalnet.layers.serialization import saved_as
 from keras_video_focalnet.layers.tokens import check_tokens
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_size
 
 
 @saved_as("FrameEmbedding")
+@widening
 class FrameEmbedding(keras.layers.Layer):
     """Projects patches to tokens, puts a class token before those of each frame, adds places and times, normalizes.
 

@@ -12,6 +12,7 @@ from keras_video_focalnet.layers.held import held_unless
 from keras_video_focalnet.layers.initializers import NumpyFanInUniform, NumpyNormal, NumpyUniform, xavier_uniform
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.utils.checks import check_choice, check_integer, check_number, hidden_units
 
 # What trains: prompts alone, with them the projection of class tokens, or all.
@@ -19,6 +20,7 @@ TRAINS = ("prompts", "cls_proj", "all")
 
 
 @saved_as("PromptedBlock")
+@widening
 class PromptedBlock(keras.layers.Layer):
     """Attention inside each frame and an MLP, each added to its input, with prompts as further keys and values.
 

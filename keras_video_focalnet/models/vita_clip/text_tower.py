@@ -12,11 +12,13 @@ from keras_video_focalnet.layers.held import held_unless
 from keras_video_focalnet.layers.initializers import NumpyFanInUniform, NumpyNormal
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.serialization import saved_as
+from keras_video_focalnet.layers.widening import widening
 from keras_video_focalnet.models.vita_clip.tokenizer import CONTEXT_LENGTH, VOCABULARY_SIZE
 from keras_video_focalnet.utils.checks import check_choice, check_integer, fail
 
 
 @saved_as("TextBlock")
+@widening
 class TextBlock(keras.layers.Layer):
     """Causal attention and an MLP of four times the channels, each behind a layer norm and added to its input.
 
@@ -75,6 +77,7 @@ class TextBlock(keras.layers.Layer):
 
 
 @saved_as("TextTower")
+@widening
 class TextTower(keras.layers.Layer):
     """Gives the feature of each text: what stands at its end token behind the last block, projected.
 
