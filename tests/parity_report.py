@@ -6,6 +6,7 @@ for what follows the training run, which is told and not tested: see `test_gradi
 """
 
 import importlib.util
+import math
 import os
 import sys
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from tests import vita_golden
 from tests.gradients import modes
+from tests.layers.test_widening import golden_error
 from tests.models import test_parity as parity
 from tests.models.vita_clip import test_parity as vita_clip
 from tests.precision import double_precision, rounded_once
@@ -72,6 +74,10 @@ def main():
         above |= row(f"still clip against the image model, {mode}", parity.still_clip_error(mode), parity.LOGITS)
         error = max(max(errors.values()) for errors in folders)
         above |= row(f"features and modulators, {mode}, {len(folders)} folders", error, parity.FEATURES)
+    for products in ("native", "widened"):
+        # A figure of how models with random weights magnify roundings, for which there is no tolerance.
+        errors = {name: golden_error(name, products) for name in (*parity.MICRO, "keras2_h5")}
+        row(f"logits in bfloat16, {products}, of the largest", max(errors.values()), math.inf)
     for mode in parity.GRADIENT_MODES:
         error = max(parity.golden_gradient_errors("micro", mode).values())
         above |= row(f"gradients, micro, {mode}", error, parity.GRADIENTS)

@@ -167,17 +167,21 @@ def test_xla_multiplies_no_faster_on_any_processor(monkeypatch, told):
     assert widened == {False: False, True: True}
 
 
+def golden_error(name, products):
+    """By how much logits in bfloat16 are off from the golden ones, relative to the largest."""
+    data = expected(name)
+    with force(half_products=products):
+        model = build(name, dtype="mixed_bfloat16")
+        given = compiled(model, MODES[-1])(keras.ops.convert_to_tensor(data["input"]))
+    return np.abs(to_numpy(given) - data["logits"]).max() / np.abs(data["logits"]).max()
+
+
 @pytest.mark.parametrize("products,bound", [("native", 0.6), ("widened", 0.25)])
 def test_golden_logits_in_half_precision(products, bound):
-    """Relative to the largest logit. Golden models magnify errors: those of float32, 1e-5, are 80 times a rounding, so
-    several roundings of half precision may give some 0.6, and those between blocks alone less than half of it.
+    """Golden models magnify errors: those of float32, 1e-5, are 80 times a rounding, so several roundings of half
+    precision may give some 0.6, and those between blocks alone less than half of it.
     """
-    data = expected("micro")
-    with force(half_products=products):
-        model = build("micro", dtype="mixed_bfloat16")
-        given = compiled(model, MODES[-1])(keras.ops.convert_to_tensor(data["input"]))
-    error = np.abs(to_numpy(given) - data["logits"]).max() / np.abs(data["logits"]).max()
-    assert error < bound
+    assert golden_error("micro", products) < bound
 
 
 @pytest.mark.parametrize("products", ["native", "widened"])
