@@ -3,6 +3,7 @@
 import abc
 import os
 import pathlib
+import platform
 import threading
 import zipfile
 
@@ -279,7 +280,9 @@ class OpenVINOModel(ExportedModel):
 
     def _load(self):
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self.threads}
-        slower = self._precision is None and not this_one_multiplies_faster_in("bfloat16")
+        # On Arm its own choice may be float16, which not every network can be computed in.
+        faster = platform.machine() in ("x86_64", "AMD64") and this_one_multiplies_faster_in("bfloat16")
+        slower = self._precision is None and not faster
         if self._precision == "float32" or slower:
             options["INFERENCE_PRECISION_HINT"] = "f32"
         self._compiled = self._core.compile_model(self._model, "CPU", options)
@@ -306,8 +309,9 @@ def load_exported(path, threads=None, precision=None):
         path: A `.tflite`, `.onnx` or `.xml` file, or the folder of a SavedModel.
         threads: The number of threads to compute with. None takes all cores. A SavedModel always uses all cores.
         precision: `"float32"` makes OpenVINO compute in float32, and `"own"` leaves the choice to it, which takes
-            bfloat16 if the processor has instructions for it. None does so where these are faster than float32, as with
-            AMX and on AMD's processors, and otherwise takes float32. The other formats compute in that of their file.
+            bfloat16 if an x86 processor has instructions for it. None does so where these are known to be faster than
+            float32, with AMX and on AMD's processors under Linux, and otherwise takes float32. The other formats
+            compute in that of their file.
 
     Returns:
         An `ExportedModel` with `read(path)`, `predict(clips)`, `decode_predictions(scores)`, `outputs(clips)`,

@@ -18,7 +18,7 @@ from keras_video_focalnet.layers.focal_modulation import (
     check_fusion,
     with_named_fusion,
 )
-from keras_video_focalnet.layers.fused_dense import FusedDense
+from keras_video_focalnet.layers.fused_dense import FusedDense, composes
 from keras_video_focalnet.layers.fused_layer_normalization import FusedLayerNormalization
 from keras_video_focalnet.layers.layer_scale import LayerScale
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
@@ -103,7 +103,8 @@ class FocalBlock(keras.layers.Layer):
         temporal_depthwise: Whether the convolutions along time are depth-wise too; False by default.
         rematerialize: Whether only what enters the block's two halves, modulation and MLP, each with its norm and
             shortcut, is kept for the backward pass, and the rest is computed again (Chen et al. 2016), for about a
-            third more time; False by default. For second derivatives set False.
+            third more time; False by default. For second derivatives set False, and
+            compute inside `force(gradients="automatic")` of `keras_video_focalnet.ops.autodiff.formulation`.
         quantized: Which layers inside are quantized, as `get_config` describes it for a block after `quantize`, or
             None, the default.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -287,7 +288,7 @@ class FocalBlock(keras.layers.Layer):
         """Computes the MLP with its norm and shortcut, given what its dropouts keep."""
         x = tokens if self.use_postln else self.norm2(tokens)
         dense = (self.fc1, self.fc2)
-        if training and not self.drop_rate and all(layer.composes(x, self.compute_dtype) for layer in dense):
+        if training and not self.drop_rate and composes(dense, x, self.compute_dtype):
             x = mlp(self._cast(x), *(layer.weights_of_product() for layer in dense))
         else:
             x = self.fc2(self.hidden_dropout(self.fc1(x), training=training, keep_mask=hidden_mask))

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.layers import initializers
-from keras_video_focalnet.layers.fused_dense import FusedDense
+from keras_video_focalnet.layers.fused_dense import FusedDense, composes
 from keras_video_focalnet.layers.fused_layer_normalization import FusedLayerNormalization
 from keras_video_focalnet.layers.quantization import quantize_layers, quantized_layers
 from keras_video_focalnet.layers.replayable_dropout import ReplayableDropout
@@ -231,7 +231,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
             modulators.append(self._over_time(context, gates, training))
 
         factors = [query, *self._fused(modulators)]
-        if training and self.ln is None and self.proj.composes(query, self.compute_dtype):
+        if training and self.ln is None and composes([self.proj], query, self.compute_dtype):
             modulated = projected_product(factors, self.proj.weights_of_product())
         else:
             modulated = product(*factors)
@@ -252,7 +252,7 @@ class SpatioTemporalFocalModulation(keras.layers.Layer):
 
     def _modulator(self, context, gates, kernels, convolution, axes, h, training):
         """Computes the modulator of one branch (Video-FocalNet, Eq. 6-9)."""
-        if training and h.composes(context, self.compute_dtype):
+        if training and composes([h], context, self.compute_dtype):
             factor = 1 / (self.focal_level + 1) if self.normalize_modulator else 1
             return modulator(context, gates, kernels, h.weights_of_product(), convolution, axes, factor)
         return self._cast(h(self._aggregate(context, gates, kernels, convolution.convolve, axes)))

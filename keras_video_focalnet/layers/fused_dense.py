@@ -15,6 +15,14 @@ from keras_video_focalnet.ops.gelu import ACTIVATIONS, activation
 from keras_video_focalnet.ops.linear import linear, linears
 from keras_video_focalnet.utils.checks import check_choice
 
+# Where PyTorch keeps the hooks of a module.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def composes(layers: Sequence[keras.layers.Layer], x: Any, dtype: str) -> bool:
+    """Whether all of these layers are dense layers of ours of which `FusedDense.composes` says so."""
+    return all(isinstance(layer, FusedDense) and layer.composes(x, dtype) for layer in layers)
+
 
 @saved_as("Dense")
 @widening
@@ -63,11 +71,16 @@ class FusedDense(keras.layers.Dense):
 
     def composes(self, x: Any, dtype: str) -> bool:
         """Whether another operation that computes in `dtype` may take the product over, and its gradients, given a
-        tensor of what the operation gets: the layer trains, is neither quantized nor adapted by LoRA, computes in that
-        dtype too, and PyTorch's autocast does not choose another.
+        tensor of what the operation gets.
+
+        The layer trains, is neither quantized nor adapted by LoRA, computes in that dtype too, and PyTorch's autocast
+        does not choose another; and nobody waits for the layer to be called: no subclass, no hook of PyTorch, no loss
+        of its output, no layout of its output by `keras.distribution`.
         """
         plain = self.trainable and self.quantization_mode is None and not self.lora_enabled
-        return plain and self.compute_dtype == dtype and not half_precision_by_context(x)
+        watched = any(getattr(self, hooks, None) for hooks in _HOOKS) or self.activity_regularizer is not None
+        watched = watched or type(self) is not FusedDense or keras.distribution.distribution() is not None
+        return plain and not watched and self.compute_dtype == dtype and not half_precision_by_context(x)
 
     def weights_of_product(self) -> tuple[Any, Any]:
         """The kernel and the bias, in the dtype that the layer computes in."""

@@ -20,7 +20,7 @@ def widening(cls: T) -> T:
 
     @functools.wraps(call)
     def widening_call(self, *args: Any, **kwargs: Any) -> Any:
-        dtype, tensor = inherited.fget(self), _first_tensor(args)
+        dtype, tensor = inherited.fget(self), _first_tensor(args or tuple(kwargs.values()))
         if tensor is None or not is_widened(dtype, tensor):
             return call(self, *args, **kwargs)
         with widened():

@@ -41,7 +41,7 @@ def enable_compilation_cache(folder: str | os.PathLike | None = None) -> Path:
 
     Raises:
         RuntimeError: The backend is not JAX: TensorFlow and PyTorch keep no such files.
-        OSError: The folder cannot be made or written.
+        OSError: The folder cannot be made or written, or is not this user's alone to write.
 
     Example:
         >>> enable_compilation_cache().is_dir()  # doctest: +SKIP
@@ -61,6 +61,12 @@ def enable_compilation_cache(folder: str | os.PathLike | None = None) -> Path:
     else:
         own = (cache_dir() / "jax" if folder is None else Path(folder).expanduser()).absolute() / _processor()
         own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = own.stat()
+        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+            raise PermissionError(
+                f"folder {own} belongs to somebody else, or others may write it, and its files are programs that would "
+                "run here; pass a folder of your own."
+            )
         if not os.access(own, os.W_OK | os.X_OK):
             raise PermissionError(f"folder {own} cannot be written; give access there, or pass another folder.")
         jax.config.update("jax_compilation_cache_dir", str(own))
@@ -78,6 +84,8 @@ def enable_as_told() -> None:
     if told in ("", "0") or keras.backend.backend() != "jax":
         return
     try:
+        if told != "1" and not Path(told).expanduser().is_absolute():
+            raise FileNotFoundError("it must be 1 or the path of a folder from / or ~ on.")
         enable_compilation_cache(None if told == "1" else told)
     except OSError as error:
         warnings.warn(f"{VARIABLE}={told}: programs are not kept, {error}", stacklevel=2)

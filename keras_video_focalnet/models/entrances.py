@@ -191,6 +191,16 @@ def _from(cause: BaseException) -> Iterator[None]:
         raise error from cause
 
 
+@contextlib.contextmanager
+def _whose(ours: bool) -> Iterator[None]:
+    """Tells what is compiled inside whether the model is ours."""
+    token = _inside.set(ours)
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
 def _entrance(inherited):
     """A method of Keras that takes data, with checks before it and a whole model after it."""
     signature = inspect.signature(inherited)
@@ -200,7 +210,9 @@ def _entrance(inherited):
     @functools.wraps(inherited)
     def entrance(self, *args, **kwargs):
         if not _holds_ours(self):
-            return inherited(self, *args, **kwargs)
+            # A callback may have another model compute while one of ours fits.
+            with _whose(ours=False):
+                return inherited(self, *args, **kwargs)
         given = {}
         with contextlib.suppress(TypeError):  # Keras tells of arguments that it does not know.
             given = signature.bind(self, *args, **kwargs).arguments
@@ -209,12 +221,8 @@ def _entrance(inherited):
         with _entered(self, argument, FirstBatch(self, argument) if iterates else None):
             _check_arguments(self, given, often)
             refresh_kept(self, training=inherited.__name__ in _TRAIN)
-            token = _inside.set(True)
-            try:
-                with force(kept_features="stored"):
-                    return inherited(self, *args, **kwargs)
-            finally:
-                _inside.reset(token)
+            with _whose(ours=True), force(kept_features="stored"):
+                return inherited(self, *args, **kwargs)
 
     return entrance
 

@@ -46,13 +46,19 @@ def is_widened(dtype: str, x: Tensor) -> bool:
 def _tell(dtype):
     if dtype not in _told:
         _told.add(dtype)
-        whose = "XLA" if compiled_by_xla() else "This processor"
+        whose = "XLA multiplies" if compiled_by_xla() else "This processor is not known to multiply"
+        more = "no faster" if compiled_by_xla() else "faster"
+        graph = " Compiled with jit_compile=False they may be faster." if _faster_without_xla(dtype) else ""
         warnings.warn(
-            f"{whose} multiplies matrices of {dtype} no faster than those of float32. Layers of {dtype} compute in "
-            f'float32 here and give results in {dtype}; with dtype="float32" they are as fast and more exact.',
+            f"{whose} matrices of {dtype} {more} than those of float32. Layers of {dtype} compute in float32 here and "
+            f'give results in {dtype}; with dtype="float32" they are as fast and more exact.{graph}',
             stacklevel=2,
         )
     return True
+
+
+def _faster_without_xla(dtype):
+    return keras.backend.backend() == "tensorflow" and compiled_by_xla() and this_one_multiplies_faster_in(dtype)
 
 
 @contextlib.contextmanager

@@ -76,7 +76,13 @@ def modulator(
     The backward pass keeps the context, the gates and the result of each convolution. What a GELU, the mean and the sum
     make of them it computes again, which takes little time; the automatic gradient keeps each.
     """
-    levels = len(kernels)
+    axes = (axes,) if isinstance(axes, int) else tuple(axes)
+    return _modulator(len(kernels), convolution, axes, factor)(context, gates, *projection, *kernels)
+
+
+@functools.cache
+def _modulator(levels, convolution, axes, factor):
+    """The function of so many levels; made once, since JAX compiles a new function anew where nothing compiles it."""
 
     @with_gradients
     def compute(context, gates, kernel, bias, *kernels):
@@ -103,7 +109,7 @@ def modulator(
         by_context = by_level if levels else ops.broadcast_to(by_level, ops.shape(context))
         return by_context, by_gates, by_kernel, by_bias, *by_kernels
 
-    return compute(context, gates, *projection, *kernels)
+    return compute
 
 
 _materialized_gelu = compiled_apart(gelu)
@@ -111,7 +117,7 @@ _materialized_gelu = compiled_apart(gelu)
 
 def _size(x, axes):
     """The number of values that an average over axes has; a tensor where a size is not known yet."""
-    size = functools.reduce(operator.mul, [ops.shape(x)[axis] for axis in ((axes,) if isinstance(axes, int) else axes)])
+    size = functools.reduce(operator.mul, [ops.shape(x)[axis] for axis in axes])
     return size if isinstance(size, int) else ops.cast(size, x.dtype)
 
 

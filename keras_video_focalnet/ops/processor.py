@@ -41,6 +41,6 @@ def this_one_multiplies_faster_in(dtype: str) -> bool:
     if platform.system() != "Linux":
         return False
     try:
-        return multiplies_faster_in(dtype, _CPUINFO.read_text())
+        return multiplies_faster_in(dtype, _CPUINFO.read_text(errors="replace"))
     except OSError:
         return False

@@ -127,10 +127,57 @@ def test_a_block_in_training(options, mode):
         np.testing.assert_allclose(mine, automatic, rtol=0, atol=1e-9 * np.abs(automatic).max())
 
 
-def test_a_frozen_kernel_has_no_gradient():
+def test_a_frozen_layer_leaves_the_other_gradients():
+    x, probe = (RNG.normal(size=(2, 5, 6, 4)).astype("float32") for _ in range(2))
     block = FocalBlock(4, grid_size=(3, 2))
+    block.build(x.shape)
+    _, of_x, gradients, _ = probed(block, x, [probe], training=True)
+    block.modulation.h.trainable = block.fc2.trainable = False
+    _, of_x_frozen, remaining, _ = probed(block, x, [probe], training=True)
+    assert len(remaining) == len(gradients) - 4
+    np.testing.assert_allclose(of_x_frozen, of_x, atol=1e-5 * np.abs(of_x).max())
+    for key, gradient in remaining.items():
+        np.testing.assert_allclose(gradient, gradients[key], atol=1e-5 * np.abs(gradients[key]).max())
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="hooks and second derivatives of PyTorch")
+def test_hooks_of_dense_layers_run_in_training():
+    block, seen = FocalBlock(4, grid_size=(3, 2)), []
     x = RNG.normal(size=(2, 5, 6, 4)).astype("float32")
     block.build(x.shape)
-    block.modulation.h.trainable = False
-    _, _, gradients, _ = probed(block, x, [np.ones_like(x)], training=True)
-    assert len(gradients) == len(block.trainable_variables) == len(block.weights) - 2
+    dense = (block.fc1, block.fc2, block.modulation.h, block.modulation.h_temporal, block.modulation.proj)
+    for layer in dense:
+        layer.register_forward_hook(lambda layer, given, result: seen.append(layer.name))
+    block(x, training=True)
+    assert sorted(seen) == sorted(layer.name for layer in dense)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="hooks and second derivatives of PyTorch")
+def test_second_derivatives_in_training():
+    import torch
+
+    block = FocalBlock(4, grid_size=(3, 2))
+    x = torch.tensor(RNG.normal(size=(2, 5, 6, 4)).astype("float32"), requires_grad=True)
+    with force(gradients="automatic"):
+        (first,) = torch.autograd.grad(block(x, training=True)[0].square().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+    assert second.abs().max() > 0
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX compiles functions by their identity")
+def test_a_backward_pass_is_compiled_once_without_a_jit():
+    import jax
+
+    arrays = [
+        keras.ops.convert_to_tensor(RNG.normal(size=shape).astype("float32"))
+        for shape in ((1, 3, 2, 2, 4)[1:], (3, 2, 2, 2), (4, 4), (4,), (3, 3, 4, 1))
+    ]
+
+    def loss(context, gates, kernel, bias, filters):
+        return modulator(context, gates, [filters], (kernel, bias), DEPTHWISE, (1, 2)).sum()
+
+    jax.grad(loss)(*arrays)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: compiled.append(event))
+    jax.grad(loss)(*arrays)
+    assert not [event for event in compiled if "backend_compile" in event]

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_video_focalnet.ops import Tensor
-from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_torch
+from keras_video_focalnet.ops.autodiff.formulation import choose, compiled_by_torch, compiled_by_xla
 from keras_video_focalnet.ops.autodiff.fusion import compiled_apart
 
 
@@ -72,9 +72,19 @@ def computed_again(gradients: Callable) -> Callable:
         # The last of them is the gradient of a result. What waits for it is another operation than in the forward pass.
         with tf.control_dependencies([tensors[-1]]):
             kept = [tf.identity(tensor) for tensor in tensors[:-1]]
+        if compiled_by_xla():
+            kept = [tensor + tf.cast(_zero_of(tensors[-1]), tensor.dtype) for tensor in kept]
         return gradients(*kept, tensors[-1])
 
     return call
+
+
+def _zero_of(gradient):
+    """A zero that XLA cannot know before it has the gradient: it does not wait for anything else."""
+    import tensorflow as tf
+
+    known = tf.cast(tf.reshape(gradient, [-1])[0], tf.bool)
+    return tf.where(tf.equal(known, known), 0.0, 1.0)
 
 
 def _by_hand(function):
