@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_video_focalnet import VideoFocalNetNano
 from keras_video_focalnet.models import entrances
+from keras_video_focalnet.models.video_focalnet.model import VideoFocalNet
 from keras_video_focalnet.ops.autodiff import compilation
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "jax", reason="these options are of JAX's compiler")
@@ -27,8 +27,12 @@ def asked(monkeypatch):
     return steps
 
 
+def small_model():
+    return VideoFocalNet(4, (1, 1, 1, 1), input_shape=(2, 32, 32, 3), classes=2)
+
+
 def test_steps_of_our_models_have_them(asked):
-    model = VideoFocalNetNano(weights=None, classes=2, input_shape=(2, 32, 32, 3))
+    model = small_model()
     model.compile("sgd", "sparse_categorical_crossentropy")
     clips, labels = np.zeros((1, 2, 32, 32, 3), "uint8"), np.zeros(1)
     model.predict(clips, verbose=0)
@@ -46,7 +50,7 @@ def test_steps_of_other_models_do_not(asked):
 
 def test_a_model_that_a_callback_calls_does_not(asked):
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    model = VideoFocalNetNano(weights=None, classes=2, input_shape=(2, 32, 32, 3))
+    model = small_model()
     model.compile("sgd", "sparse_categorical_crossentropy")
     given = {}
 

@@ -94,20 +94,21 @@ def test_depthwise_formulations(formulation):
         agree(function, (2, 6, 5, 4), (2, 6, 5, 2), (4, 4), (4,), (3, 3, 4, 1))
 
 
-@pytest.mark.parametrize("mode", modes())
+OPTIONS = [
+    {},
+    {"rematerialize": True},
+    {"normalize_modulator": True, "use_layerscale": True, "layerscale_value": 0.5},
+    {"use_postln": True, "use_postln_in_modulation": True},
+    {"fusion": "average"},
+    {"fusion": "projection"},
+    {"design": "divided"},
+    {"design": "factorized_3d"},
+]
+
+
+# In every mode with the default options, and else in the one that is quick to begin.
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"rematerialize": True},
-        {"normalize_modulator": True, "use_layerscale": True, "layerscale_value": 0.5},
-        {"use_postln": True, "use_postln_in_modulation": True},
-        {"fusion": "average"},
-        {"fusion": "projection"},
-        {"design": "divided"},
-        {"design": "factorized_3d"},
-    ],
-    ids=lambda options: " ".join(options) or "default",
+    "options,mode", [(OPTIONS[0], mode) for mode in modes()] + [(options, modes()[0]) for options in OPTIONS[1:]]
 )
 def test_a_block_in_training(options, mode):
     """What a block gives in training, where its backward passes are by hand, and outside of it, where they are not."""
