@@ -1,6 +1,6 @@
 """The short form of all benchmarks, and the tables of their page: `python -m benchmarks.report`.
 
-It measures the parts of `benchmarks.short_form` in less than 20 minutes on two cores, keeps them with the machine and
+It measures the parts of `benchmarks.short_form` in some twenty minutes on two cores, keeps them with the machine and
 the versions in `results/report/MACHINE.json`, and writes every table of `benchmarks/README.md` anew from the committed
 results: of the report, where the machines stand side by side, and of the longer runs of the other commands.
 

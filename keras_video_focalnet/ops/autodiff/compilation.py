@@ -9,7 +9,7 @@ import keras
 
 # XLA's own libraries for products are slower than Eigen's at ours.
 _ALWAYS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID"}
-# One operation after the other, each with all threads: side by side they take the cache from each other.
+# One operation after the other, each with all threads, instead of several side by side.
 _INFERENCE = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 

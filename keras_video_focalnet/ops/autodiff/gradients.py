@@ -80,7 +80,7 @@ def computed_again(gradients: Callable) -> Callable:
 
 
 def _zero_of(gradient):
-    """A zero that XLA cannot know before it has the gradient: it does not wait for anything else."""
+    """A zero that XLA cannot know before it has the gradient, since it leaves control dependencies out."""
     import tensorflow as tf
 
     known = tf.cast(tf.reshape(gradient, [-1])[0], tf.bool)
